@@ -1,0 +1,201 @@
+//! Connecting to a middle proxy: TCP, nonces, derived keys, handshake (protocol.md 6.2 to 6.4). Each
+//! half has a deadline of its own. What comes back is untrusted until the handshake's checksum, made
+//! with the derived keys, has proven that the other side knows Telegram's proxy-secret.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use mtproxy::crypto::middle_key::{self, KeyInputs};
+use mtproxy::limits;
+use mtproxy::proto::middle::frame::{
+    FRAME_HEAD, FRAME_TAIL, FrameError, FrameReader, FrameWriter, SEAL_ROOM,
+};
+use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId, Refusal};
+
+use super::Setup;
+use crate::{log, sys};
+
+/// A connection whose handshake is done.
+pub struct Ready {
+    pub socket: Arc<TcpStream>,
+    pub reader: FrameReader,
+    pub writer: FrameWriter,
+    /// Our end as we see it.
+    pub local: SocketAddr,
+}
+
+/// Why a dial failed.
+#[derive(Clone, Copy, Debug)]
+pub enum DialError {
+    Connect(ErrorKind),
+    Io(ErrorKind),
+    Frame(FrameError),
+    Refusal(Refusal),
+}
+
+impl DialError {
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            DialError::Connect(ErrorKind::ConnectionRefused) => "connection_refused",
+            DialError::Connect(ErrorKind::TimedOut) => "connect_timeout",
+            DialError::Connect(_) => "connect",
+            DialError::Io(ErrorKind::WouldBlock | ErrorKind::TimedOut) => "handshake_timeout",
+            DialError::Io(_) => "handshake_closed",
+            DialError::Frame(FrameError::Checksum) => "checksum_wrong_secret_or_nat",
+            DialError::Frame(error) => frame_word(error),
+            DialError::Refusal(refusal) => refusal.word(),
+        }
+    }
+}
+
+/// One word for the log.
+pub fn frame_word(error: FrameError) -> &'static str {
+    match error {
+        FrameError::Length => "length",
+        FrameError::Checksum => "checksum",
+        FrameError::Sequence => "sequence",
+        FrameError::Pipelined => "pipelined",
+    }
+}
+
+impl From<std::io::Error> for DialError {
+    fn from(error: std::io::Error) -> DialError {
+        DialError::Io(error.kind())
+    }
+}
+
+/// Dials `target`. On success the socket has the deadlines of a ready connection.
+pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
+    let socket = sys::dial(target, setup.source, limits::BACKEND_CONNECT)
+        .map_err(|e| DialError::Connect(e.kind()))?;
+    let lifetime = sys::Lifetime {
+        idle: 40,
+        interval: 40,
+        probes: 5,
+        user_timeout: limits::BACKEND_SEND,
+    };
+    sys::set_lifetime(&socket, &lifetime)?;
+    let deadline = Instant::now() + limits::BACKEND_HANDSHAKE;
+    let local = socket.local_addr()?;
+    warn_of_nat(local, target, setup);
+    let mut reader = FrameReader::new(setup.checksums.crc32);
+    let mut writer = FrameWriter::new(setup.checksums.crc32);
+
+    let nonce = sys::random_array()?;
+    let now = unix_now();
+    let selector = setup.secret.selector();
+    send(
+        &socket,
+        &mut writer,
+        &handshake::nonce(selector, now, &nonce),
+    )?;
+    let answer = receive(&socket, &mut reader, deadline)?;
+    let keys = middle_key::derive(&KeyInputs {
+        server_nonce: handshake::accept_nonce(&answer, selector, now)
+            .map_err(DialError::Refusal)?,
+        client_nonce: nonce,
+        client_time: now,
+        server: setup.nat.translate(target),
+        client: setup.nat.translate(local),
+        secret: setup.secret.bytes(),
+    });
+    reader.start_cipher(&keys.read).map_err(DialError::Frame)?;
+    writer.start_cipher(&keys.write);
+
+    let us = process_id(local, setup.start_time);
+    send(
+        &socket,
+        &mut writer,
+        &handshake::handshake(us, ProcessId::of_peer(target)),
+    )?;
+    let answer = receive(&socket, &mut reader, deadline)?;
+    match handshake::accept_handshake(&answer, us) {
+        Ok(true) => {
+            reader.set_checksum(setup.checksums.crc32c);
+            writer.set_checksum(setup.checksums.crc32c);
+        }
+        Ok(false) => {}
+        Err(refusal) => {
+            if let Some(code) = refusal.code() {
+                send(&socket, &mut writer, &handshake::handshake_error(code, us))?;
+            }
+            return Err(DialError::Refusal(refusal));
+        }
+    }
+    socket.set_read_timeout(Some(setup.ping_interval + limits::BACKEND_PING_GRACE))?;
+    socket.set_write_timeout(Some(limits::BACKEND_SEND))?;
+    Ok(Ready {
+        socket: Arc::new(socket),
+        reader,
+        writer,
+        local,
+    })
+}
+
+/// Once: a private address here is nearly always translated on the way, and then no handshake works.
+fn warn_of_nat(local: SocketAddr, target: SocketAddr, setup: &Setup) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let behind_nat = setup.nat.is_missing_for(local) && !setup.nat.is_missing_for(target);
+    if behind_nat && !WARNED.swap(true, Ordering::Relaxed) {
+        log::event(format_args!(
+            "nat_warning local={} hint=\"private address; if the outside sees another one, set --nat-info {0}:PUBLIC\"",
+            local.ip().to_canonical()
+        ));
+    }
+}
+
+fn unix_now() -> u32 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs() as u32)
+}
+
+fn process_id(local: SocketAddr, start_time: u32) -> ProcessId {
+    let ip = match local.ip().to_canonical() {
+        IpAddr::V4(v4) => v4.to_bits(),
+        IpAddr::V6(_) => 0,
+    };
+    // The low 16 bits: process ids are larger today.
+    ProcessId {
+        ip,
+        port: u16::MAX,
+        pid: std::process::id() as u16,
+        time: start_time,
+    }
+}
+
+fn send(mut socket: &TcpStream, writer: &mut FrameWriter, payload: &[u8]) -> Result<(), DialError> {
+    let mut buf = [0; FRAME_HEAD + PAYLOAD_LEN + SEAL_ROOM];
+    let place = FRAME_HEAD..FRAME_HEAD + payload.len();
+    buf[place.clone()].copy_from_slice(payload);
+    let end = place.end + SEAL_ROOM;
+    let wire = writer
+        .seal(&mut buf[..end], place)
+        .ok_or(DialError::Frame(FrameError::Length))?;
+    Ok(socket.write_all(&buf[wire])?)
+}
+
+fn receive(
+    mut socket: &TcpStream,
+    reader: &mut FrameReader,
+    deadline: Instant,
+) -> Result<Vec<u8>, DialError> {
+    loop {
+        if let Some(frame) = reader.take().map_err(DialError::Frame)? {
+            return Ok(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(DialError::Io(ErrorKind::TimedOut));
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(reader.space())? {
+            0 => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
+            n => reader.received(n),
+        }
+    }
+}

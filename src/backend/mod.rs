@@ -1,0 +1,206 @@
+//! Middle proxies: the life of a slot. A slot is one connection and its two threads: the slot's own
+//! thread dials ([`dial`]), then writes ([`writer`]); a second one reads ([`reader`]). Whoever notices
+//! an end closes the link; everything else is undone here, then the slot dials again.
+
+mod dial;
+mod reader;
+mod writer;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use mtproxy::crypto::crc32::Checksums;
+use mtproxy::limits::{BACKOFF_FIRST, BACKOFF_FORGIVEN, BACKOFF_MAX};
+use mtproxy::proto::secret::ProxySecret;
+
+use crate::dcs::Set;
+use crate::nat::NatRules;
+use crate::stats::STATS;
+use crate::uplink::{self, Link};
+use crate::{log, registry, sys, threads};
+
+/// What is the same for every connection to a middle proxy.
+pub struct Setup {
+    /// Telegram's proxy-secret.
+    pub secret: ProxySecret,
+    /// --address: where connections come from.
+    pub source: Option<Ipv4Addr>,
+    /// --nat-info
+    pub nat: NatRules,
+    /// Between pings.
+    pub ping_interval: Duration,
+    /// The machine's checksums.
+    pub checksums: Checksums,
+    /// When the process started, unix seconds.
+    pub start_time: u32,
+}
+
+/// Starts a slot. It lives as long as the process.
+pub fn start_slot(set: Arc<Set>, slot: usize, setup: Arc<Setup>) -> std::io::Result<()> {
+    let name = format!("b{}.{slot}w", set.number);
+    threads::spawn(&name, move || run_slot(&set, slot, &setup))
+}
+
+fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
+    let mut backoff = Backoff::default();
+    let mut turn = slot;
+    let mut failures = 0;
+    loop {
+        let target = set.targets[turn % set.targets.len()];
+        match dial::dial(target, setup) {
+            Ok(ready) => {
+                STATS.backend_connects.add(1);
+                failures = 0;
+                let since = Instant::now();
+                live(Connection::new(set.clone(), slot, target, setup), ready);
+                if since.elapsed() >= BACKOFF_FORGIVEN {
+                    backoff = Backoff::default();
+                    continue;
+                }
+            }
+            Err(error) => {
+                STATS.backend_connect_failures.add(1);
+                failures += 1;
+                // Another target may be alive: only after a whole round is it time to wait.
+                let wait = failures % set.targets.len() == 0;
+                let retry = if wait { backoff.peek() } else { Duration::ZERO };
+                log::event(format_args!(
+                    "backend_failed target={target} reason={} retry={:.1}",
+                    error.word(),
+                    retry.as_secs_f32()
+                ));
+                turn += 1;
+                if !wait {
+                    continue;
+                }
+            }
+        }
+        let jitter = sys::random_array::<1>().map_or(0, |[b]| b);
+        std::thread::sleep(backoff.next(jitter));
+    }
+}
+
+/// Waits between rounds of dialling (protocol.md 6.5).
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff(BACKOFF_FIRST)
+    }
+}
+
+impl Backoff {
+    /// The wait to come, before its jitter.
+    fn peek(&self) -> Duration {
+        self.0
+    }
+
+    /// The wait to come; `jitter` spreads it.
+    fn next(&mut self, jitter: u8) -> Duration {
+        let spread = |most: u64| Duration::from_millis(u64::from(jitter) * most / 256);
+        let wait = self.0;
+        if wait < BACKOFF_MAX {
+            self.0 = wait.mul_f32(1.5) + spread(200);
+        }
+        wait + spread(100)
+    }
+}
+
+/// A ready connection, shared by its two threads.
+struct Connection {
+    set: Arc<Set>,
+    slot: usize,
+    target: SocketAddr,
+    ping_interval: Duration,
+    /// Why it ended; the first reason counts.
+    reason: OnceLock<&'static str>,
+    /// Whether it has ever answered a ping.
+    answers_pings: AtomicBool,
+}
+
+impl Connection {
+    fn new(set: Arc<Set>, slot: usize, target: SocketAddr, setup: &Setup) -> Connection {
+        Connection {
+            set,
+            slot,
+            target,
+            ping_interval: setup.ping_interval,
+            reason: OnceLock::new(),
+            answers_pings: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the connection for `reason`.
+    fn end(&self, link: &Link, reason: &'static str) {
+        let _ = self.reason.set(reason);
+        link.close();
+    }
+}
+
+/// A ready connection from its publication to its end.
+fn live(connection: Connection, ready: dial::Ready) {
+    static LAST_ID: AtomicU32 = AtomicU32::new(0);
+    let id = u64::from(LAST_ID.fetch_add(1, Ordering::Relaxed)) + 1;
+    let connection = Arc::new(connection);
+    let (link, intake) = uplink::new(id, ready.socket.clone());
+    let (send_end, reader_end) = bounded::<()>(0);
+    let name = format!("b{}.{}r", connection.set.number, connection.slot);
+    let reads = reader::Reading::new(
+        connection.clone(),
+        link.clone(),
+        ready.socket.clone(),
+        ready.reader,
+    );
+    let spawned = threads::spawn(&name, move || {
+        let _dropped_at_the_end = send_end;
+        reader::run(reads);
+    });
+    if spawned.is_ok() {
+        log::event(format_args!(
+            "backend_ready target={} set={} slot={} local={}",
+            connection.target, connection.set.number, connection.slot, ready.local
+        ));
+        connection.set.publish(link.clone());
+        let ended =
+            threads::guarded(|| writer::run(&connection, &intake, ready.writer, &ready.socket));
+        connection.end(&link, if ended { "write" } else { "panic" });
+    } else {
+        connection.end(&link, "no_thread");
+    }
+    // Nobody new comes, whoever stands in the channel is released, whoever is pinned is closed.
+    connection.set.withdraw(&link);
+    drop(intake);
+    let clients = registry::end_clients_of(id);
+    let _ = reader_end.recv();
+    STATS.backend_losses.add(1);
+    let reason = connection.reason.get().copied().unwrap_or("closed");
+    log::event(format_args!(
+        "backend_lost target={} reason={reason} clients={clients}",
+        connection.target
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_by_half_until_twenty_seconds() {
+        let mut backoff = Backoff::default();
+        let mut waits: Vec<f32> = (0..12).map(|_| backoff.next(0).as_secs_f32()).collect();
+        assert_eq!(waits[..4], [1.0, 1.5, 2.25, 3.375]);
+        assert!(
+            waits[8] >= 20.0 && waits[9] == waits[8] && waits[11] == waits[8],
+            "{waits:?}"
+        );
+        let mut backoff = Backoff::default();
+        waits = (0..2).map(|_| backoff.next(255).as_secs_f32()).collect();
+        assert!(
+            (1.09..1.1).contains(&waits[0]) && (1.78..1.8).contains(&waits[1]),
+            "{waits:?}"
+        );
+    }
+}

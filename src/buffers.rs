@@ -1,0 +1,138 @@
+//! Recycled buffers, so that no packet costs an allocation: musl's malloc takes 1 to 10 µs when one
+//! thread frees what another one reserved. Size classes (`limits::BUFFER_CLASSES`), one free list
+//! each behind its own lock. Every buffer in use counts against one byte budget.
+
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mtproxy::limits::{BUFFER_CLASSES, POOL_KEEP};
+
+static FREE: [Mutex<Vec<Box<[u8]>>>; BUFFER_CLASSES.len()] =
+    [const { Mutex::new(Vec::new()) }; BUFFER_CLASSES.len()];
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static BUDGET: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Sets how many bytes all buffers in use may take.
+pub fn set_budget(bytes: usize) {
+    BUDGET.store(bytes, Ordering::Relaxed);
+}
+
+/// Bytes that one client's outbox may hold: 32 MiB, less when the budget is small.
+pub fn outbox_cap() -> usize {
+    mtproxy::limits::MAX_OUTBOX.min(BUDGET.load(Ordering::Relaxed) / 8)
+}
+
+/// Bytes in use above three quarters of the budget: so much has to be given back by clients.
+pub fn excess() -> usize {
+    let line = BUDGET.load(Ordering::Relaxed) / 4 * 3;
+    IN_USE.load(Ordering::Relaxed).saturating_sub(line)
+}
+
+/// Counts memory that is not pooled: a buffer grew from `before` to `after` bytes, or shrank.
+pub fn resized(before: usize, after: usize) {
+    IN_USE.fetch_add(after, Ordering::Relaxed);
+    IN_USE.fetch_sub(before, Ordering::Relaxed);
+}
+
+/// Bytes of a size class, and which part of them is filled. Goes back to its pool when dropped.
+#[derive(Default)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    /// What is filled; the owner keeps it.
+    pub filled: Range<usize>,
+}
+
+impl Buffer {
+    /// A buffer of at least `capacity` bytes (at most the largest class), nothing filled. Its bytes
+    /// are those of an earlier packet.
+    pub fn new(capacity: usize) -> Buffer {
+        let class = BUFFER_CLASSES
+            .iter()
+            .position(|size| *size >= capacity)
+            .unwrap_or(BUFFER_CLASSES.len() - 1);
+        let recycled = lock(class).pop();
+        let bytes = recycled.unwrap_or_else(|| vec![0; BUFFER_CLASSES[class]].into_boxed_slice());
+        IN_USE.fetch_add(bytes.len(), Ordering::Relaxed);
+        Buffer {
+            bytes,
+            filled: 0..0,
+        }
+    }
+
+    /// A small buffer with `bytes` filled from `at` on.
+    pub fn with_bytes(at: usize, bytes: &[u8]) -> Buffer {
+        let end = at + bytes.len();
+        let mut buffer = Buffer::new(end + mtproxy::proto::middle::frame::SEAL_ROOM);
+        buffer[at..end].copy_from_slice(bytes);
+        buffer.filled = at..end;
+        buffer
+    }
+
+    /// What is filled.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.filled.clone()]
+    }
+
+    /// What is filled.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.filled.clone()]
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let Some(class) = BUFFER_CLASSES.iter().position(|size| *size == bytes.len()) else {
+            return;
+        };
+        IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
+        let keep = POOL_KEEP.min(BUDGET.load(Ordering::Relaxed) / 64) / bytes.len();
+        let mut free = lock(class);
+        if free.len() < keep {
+            free.push(bytes);
+        }
+    }
+}
+
+fn lock(class: usize) -> std::sync::MutexGuard<'static, Vec<Box<[u8]>>> {
+    FREE[class].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_filling() {
+        assert_eq!(Buffer::new(0).len(), BUFFER_CLASSES[0]);
+        assert_eq!(Buffer::new(BUFFER_CLASSES[0] + 1).len(), BUFFER_CLASSES[1]);
+        assert_eq!(Buffer::new(BUFFER_CLASSES[4]).len(), BUFFER_CLASSES[4]);
+        let mut buffer = Buffer::with_bytes(8, b"abcd");
+        assert_eq!(buffer.filled(), b"abcd");
+        buffer.filled_mut()[0] = b'x';
+        assert_eq!(&buffer[8..12], b"xbcd");
+    }
+
+    #[test]
+    fn the_largest_class_holds_the_longest_packet() {
+        let head =
+            mtproxy::proto::middle::frame::FRAME_HEAD + mtproxy::proto::rpc::MAX_REQUEST_HEAD;
+        let tail = mtproxy::proto::middle::frame::SEAL_ROOM;
+        assert!(BUFFER_CLASSES[4] >= head + mtproxy::limits::MAX_CLIENT_PACKET + tail);
+    }
+}

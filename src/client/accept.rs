@@ -1,0 +1,66 @@
+//! Listeners: one thread each. A connection over the cap, or one that no thread can be had for, is
+//! closed and counted.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Rules, serve};
+use crate::stats::{CLIENTS, STATS};
+use crate::{log, threads};
+
+/// Accepts clients until the listener is shut down.
+pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
+    loop {
+        match listener.accept() {
+            Ok((socket, peer)) => admit(socket, peer, rules, most),
+            Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            Err(e) => {
+                // No descriptors or no memory: the connection stays in the backlog, and asking
+                // again at once would only take the processor from whoever could free some.
+                log::event(format_args!("accept_failed error=\"{e}\""));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>, most: u32) {
+    STATS.inbound_connections_accepted.add(1);
+    let place = Place::take();
+    if CLIENTS.load(Ordering::Relaxed) > most {
+        STATS.accept_connection_limit_failed.add(1);
+        return;
+    }
+    let rules = rules.clone();
+    let job = move || {
+        let _place = place;
+        serve(&rules, socket, peer);
+    };
+    if !threads::run(Box::new(job)) {
+        STATS.accept_thread_failed.add(1);
+    }
+}
+
+/// A client's place among those counted by `CLIENTS`.
+struct Place;
+
+impl Place {
+    fn take() -> Place {
+        CLIENTS.fetch_add(1, Ordering::Relaxed);
+        Place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,276 @@
+//! The live table of data centres: which set of middle proxies serves a data centre, which of a
+//! set's connections are ready, and who waits for one.
+//!
+//! Data centres with equal sets of targets share a set, so one address and port that stands under
+//! several data centres is dialled once. One lock a set; nothing is sent or written under it but to
+//! channels that have room.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use mtproxy::limits::{CLIENTS_PER_SLOT, MAX_WAITING};
+use mtproxy::proto::config_file::ConfigFile;
+use mtproxy::proto::wire::DcId;
+
+use crate::uplink::Link;
+
+/// What other threads ask of the main one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Start a slot of a set.
+    StartSlot {
+        /// The set's number.
+        set: usize,
+        /// The slot's, from 0 on.
+        slot: usize,
+    },
+    /// Stop the server.
+    Stop,
+}
+
+/// A distinct set of targets.
+pub struct Set {
+    /// Its number, for the log.
+    pub number: usize,
+    /// Addresses in the order of the file.
+    pub targets: Vec<SocketAddr>,
+    slots: usize,
+    state: Mutex<State>,
+    start: Sender<Request>,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Vec<Arc<Link>>,
+    started: usize,
+    waiting: Vec<Sender<Arc<Link>>>,
+}
+
+/// Why a client gets no connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotReady;
+
+impl Set {
+    /// A connection for one more client: the ready one with the fewest. Waits for one at most
+    /// `wait`. Asks for a further slot when all have many clients, or none is ready.
+    pub fn acquire(&self, wait: Duration) -> Result<Arc<Link>, NotReady> {
+        let receive = {
+            let mut state = self.state();
+            let load = |link: &Arc<Link>| link.clients.load(Ordering::Relaxed);
+            let best = state.ready.iter().min_by_key(|link| load(link)).cloned();
+            if best
+                .as_ref()
+                .is_none_or(|link| load(link) >= CLIENTS_PER_SLOT)
+            {
+                self.start_next(&mut state);
+            }
+            if let Some(link) = best {
+                link.clients.fetch_add(1, Ordering::Relaxed);
+                return Ok(link);
+            }
+            if state.waiting.len() >= MAX_WAITING {
+                return Err(NotReady);
+            }
+            let (send, receive) = bounded(1);
+            state.waiting.push(send);
+            receive
+        };
+        let link = receive.recv_timeout(wait).map_err(|_| NotReady)?;
+        link.clients.fetch_add(1, Ordering::Relaxed);
+        Ok(link)
+    }
+
+    /// Starts the first slot.
+    pub fn start_first(&self) {
+        self.start_next(&mut self.state());
+    }
+
+    fn start_next(&self, state: &mut State) {
+        let all_ready = state.ready.len() == state.started;
+        // One slot at a time, unless those that were started don't become ready.
+        let due = state.started < self.slots && (all_ready || state.ready.is_empty());
+        let request = Request::StartSlot {
+            set: self.number,
+            slot: state.started,
+        };
+        if due && self.start.try_send(request).is_ok() {
+            state.started += 1;
+        }
+    }
+
+    /// A connection is ready: whoever waits gets it.
+    pub fn publish(&self, link: Arc<Link>) {
+        let mut state = self.state();
+        for waiter in state.waiting.drain(..) {
+            // One that has given up meanwhile is no loss.
+            let _ = waiter.try_send(link.clone());
+        }
+        state.ready.push(link);
+    }
+
+    /// A connection is lost: nobody gets it any more.
+    pub fn withdraw(&self, link: &Link) {
+        self.state().ready.retain(|l| l.id != link.id);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which set serves which data centre.
+pub struct Dcs {
+    /// Every set once.
+    pub sets: Vec<Arc<Set>>,
+    clusters: Vec<(DcId, usize)>,
+    default: DcId,
+}
+
+impl Dcs {
+    /// The table of a configuration, with up to `slots` connections a set, to be started through
+    /// `start`.
+    pub fn new(config: &ConfigFile, slots: usize, start: &Sender<Request>) -> Dcs {
+        let mut sets: Vec<Arc<Set>> = Vec::new();
+        let mut clusters = Vec::new();
+        for cluster in &config.clusters {
+            let distinct: BTreeSet<SocketAddr> = cluster.targets.iter().copied().collect();
+            let same =
+                |set: &Arc<Set>| set.targets.iter().copied().collect::<BTreeSet<_>>() == distinct;
+            let number = sets.iter().position(same).unwrap_or_else(|| {
+                let mut targets = Vec::new();
+                for target in &cluster.targets {
+                    if !targets.contains(target) {
+                        targets.push(*target);
+                    }
+                }
+                let number = sets.len();
+                let state = Mutex::default();
+                sets.push(Arc::new(Set {
+                    number,
+                    targets,
+                    slots,
+                    state,
+                    start: start.clone(),
+                }));
+                number
+            });
+            clusters.push((cluster.dc, number));
+        }
+        Dcs {
+            sets,
+            clusters,
+            default: config.default_dc,
+        }
+    }
+
+    /// The set of a data centre: an exact match, else the default's (protocol.md 3.5).
+    pub fn route(&self, dc: DcId) -> Option<&Arc<Set>> {
+        let of = |id: DcId| self.clusters.iter().find(|(cluster, _)| *cluster == id);
+        let (_, number) = of(dc).or_else(|| of(self.default))?;
+        self.sets.get(*number)
+    }
+
+    /// Data centres in the configuration.
+    pub fn clusters(&self) -> usize {
+        self.clusters.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::{Receiver, unbounded};
+    use std::net::{TcpListener, TcpStream};
+
+    fn dcs(text: &str, slots: usize) -> (Dcs, Receiver<Request>) {
+        let config = mtproxy::proto::config_file::parse(text.as_bytes(), &mut |_, _| None).unwrap();
+        let (send, receive) = unbounded();
+        (Dcs::new(&config, slots, &send), receive)
+    }
+
+    fn link(id: u64) -> (Arc<Link>, crate::uplink::Intake) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        crate::uplink::new(
+            id,
+            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
+        )
+    }
+
+    #[test]
+    fn equal_sets_are_shared_and_unknown_ids_go_to_the_default() {
+        let (dcs, _) = dcs(
+            "default 2; proxy_for 2 192.0.2.1:80; proxy_for -2 192.0.2.1:80; \
+             proxy_for 5 192.0.2.2:80; proxy_for 5 192.0.2.3:80; proxy_for -5 192.0.2.3:80; proxy_for -5 192.0.2.2:80;",
+            2,
+        );
+        assert_eq!(dcs.sets.len(), 2);
+        let number = |dc| dcs.route(DcId(dc)).map(|s| s.number);
+        assert_eq!(
+            (
+                number(2),
+                number(-2),
+                number(203),
+                number(0),
+                number(-10002)
+            ),
+            (Some(0), Some(0), Some(0), Some(0), Some(0))
+        );
+        assert_eq!((number(5), number(-5)), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn without_a_default_cluster_an_unknown_id_has_no_set() {
+        let (dcs, _) = dcs("proxy_for 2 192.0.2.1:80;", 1);
+        assert!(dcs.route(DcId(3)).is_none());
+        assert!(dcs.route(DcId(2)).is_some());
+    }
+
+    #[test]
+    fn the_least_loaded_connection_is_taken_and_further_slots_start_with_load() {
+        let (dcs, started) = dcs("proxy 192.0.2.1:80;", 2);
+        let set = &dcs.sets[0];
+        set.start_first();
+        assert_eq!(
+            started.try_recv(),
+            Ok(Request::StartSlot { set: 0, slot: 0 })
+        );
+        let (first, _intake) = link(1);
+        set.publish(first);
+        for _ in 0..CLIENTS_PER_SLOT {
+            assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        }
+        assert!(started.try_recv().is_err());
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        assert_eq!(
+            started.try_recv(),
+            Ok(Request::StartSlot { set: 0, slot: 1 })
+        );
+        let (second, _intake) = link(2);
+        set.publish(second);
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 2);
+        set.withdraw(&set.acquire(Duration::ZERO).unwrap());
+        assert_eq!(set.state().ready.len(), 1);
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+    }
+
+    #[test]
+    fn who_waits_is_served_and_who_waits_too_long_is_not() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = dcs.sets[0].clone();
+        assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+        let waiter = {
+            let set = set.clone();
+            std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap().id)
+        };
+        while set.state().waiting.len() < 2 {
+            std::thread::yield_now();
+        }
+        let (link, _intake) = link(9);
+        set.publish(link);
+        assert_eq!(waiter.join().unwrap(), 9);
+    }
+}

@@ -1,0 +1,96 @@
+//! Every number that bounds the program: sizes, deadlines, caps. Each with its unit, its reason and
+//! what the C proxy has in its place.
+
+use core::time::Duration;
+
+// --- clients ---------------------------------------------------------------------------------
+
+/// Bytes of the obfuscated2 header (protocol.md 3.1).
+pub const HEADER_LEN: usize = 64;
+/// Longest packet from a client, bytes, padding included (protocol.md 4.1). C: the same.
+pub const MAX_CLIENT_PACKET: usize = 1_044_480;
+/// Shortest message that is forwarded, bytes (protocol.md 7.4). C: the same.
+pub const MIN_MESSAGE: usize = 28;
+/// Shortest encrypted message that is forwarded, bytes (protocol.md 7.4). C: the same.
+pub const MIN_ENCRYPTED_MESSAGE: usize = 56;
+/// Secrets that -S may give: each costs a key set-up for every connecting stranger. C: the same.
+pub const MAX_SECRETS: usize = 16;
+/// From accept to the complete header; a real deadline. C: 10 s with -D, none without.
+pub const CLIENT_HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client's first packet waits for a middle proxy. C: it is dropped at once.
+pub const READY_WAIT: Duration = Duration::from_secs(10);
+/// Clients of one set of targets that may wait at a time; more are closed at once.
+pub const MAX_WAITING: usize = 4096;
+/// The reader's buffer while a client is idle, bytes: it is on the stack and stays resident.
+pub const READ_SMALL: usize = 2048;
+/// Most bytes that may wait for one client. C: the same. Less when memory is small.
+pub const MAX_OUTBOX: usize = 32 << 20;
+/// How long a client that is to be closed may take to fetch what is queued for it. C: none.
+pub const CLOSE_DRAIN: Duration = Duration::from_secs(60);
+/// How long SIGTERM waits for outboxes to drain. C: exits at once.
+pub const STOP_DRAIN: Duration = Duration::from_secs(5);
+/// SO_SNDTIMEO of client sockets: how often a stalled writer looks at its deadline.
+pub const CLIENT_SEND_STEP: Duration = Duration::from_secs(10);
+/// Keep-alive of client sockets: first probe, seconds of silence. C: system default (7 200 s).
+pub const KEEPALIVE_IDLE: u32 = 300;
+/// Keep-alive of client sockets: seconds between probes.
+pub const KEEPALIVE_INTERVAL: u32 = 30;
+/// Keep-alive of client sockets: unanswered probes that end a connection.
+pub const KEEPALIVE_PROBES: u32 = 4;
+/// TCP_USER_TIMEOUT of client sockets: unacknowledged data ends a connection after this.
+pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(120);
+
+// --- middle proxies --------------------------------------------------------------------------
+
+/// Connect to a middle proxy. C: the same.
+pub const BACKEND_CONNECT: Duration = Duration::from_secs(3);
+/// Nonce and handshake with a middle proxy, after the connect. C: the same.
+pub const BACKEND_HANDSHAKE: Duration = Duration::from_secs(3);
+/// A write to a middle proxy that gets nothing through for this long ends the connection.
+pub const BACKEND_SEND: Duration = Duration::from_secs(30);
+/// Added to the ping interval for the reader's deadline.
+pub const BACKEND_PING_GRACE: Duration = Duration::from_secs(20);
+/// Default interval of pings. C: never pings.
+pub const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// First wait after a failed round of dialling (protocol.md 6.5). C: the same.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The back-off grows until it reaches this. C: the same.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
+/// A connection that lived this long is redialled at once when it is lost.
+pub const BACKOFF_FORGIVEN: Duration = Duration::from_secs(10);
+/// Longest frame from a middle proxy, bytes. C: no limit.
+pub const MAX_FRAME: usize = 1 << 24;
+/// Clock difference to a middle proxy that is accepted, seconds (protocol.md 6.2). C: the same.
+pub const MAX_CLOCK_SKEW: u32 = 30;
+/// Slots per set of targets where -M gives 0.
+pub const DEFAULT_SLOTS: usize = 2;
+/// Most slots per set of targets; C opens 4 to 8 connections a target.
+pub const MAX_SLOTS: usize = 16;
+/// A further slot of a set is dialled when each ready one has this many clients.
+pub const CLIENTS_PER_SLOT: usize = 64;
+/// Messages that one connection's channel holds.
+pub const UPLINK_MESSAGES: usize = 256;
+/// Bytes that one connection's channel holds before clients' readers wait (capacity of buffers).
+/// One more message may always enter.
+pub const UPLINK_BYTES: usize = 4 << 20;
+/// Messages that one write to a middle proxy takes.
+pub const WRITE_BATCH: usize = 64;
+/// Bytes after which a batch for one write is not made longer.
+pub const WRITE_BATCH_BYTES: usize = 256 << 10;
+/// Read buffer of a middle proxy's connection, bytes; it grows with a frame and shrinks back.
+pub const FRAME_BUFFER: usize = 256 << 10;
+
+// --- the process -----------------------------------------------------------------------------
+
+/// Stack of every thread, bytes. Nothing large lives on a stack.
+pub const THREAD_STACK: usize = 64 << 10;
+/// How long a client thread that has finished waits for the next client.
+pub const THREAD_LINGER: Duration = Duration::from_secs(10);
+/// Budget of all buffers where --msg-buffers-size gives none, bytes: C's default is 256 MiB.
+pub const BUFFER_BUDGET: u64 = 256 << 20;
+/// Sizes of pooled buffers, bytes: small packets, a TCP window, file parts, the longest packet.
+pub const BUFFER_CLASSES: [usize; 5] = [1 << 11, 1 << 14, 1 << 16, 1 << 18, (1 << 20) + (1 << 12)];
+/// Free bytes that the pool keeps for each size class.
+pub const POOL_KEEP: usize = 4 << 20;
+/// How often refusals are summed up in the log while there are any.
+pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,85 @@
+//! The log: one event a line on standard error, `time EVENT key=value ...`. Nothing per packet, never
+//! a secret. Prose for the operator (start block, errors) is written by `say`.
+
+use std::fmt::{Arguments, Write as _};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+static VERBOSITY: AtomicU32 = AtomicU32::new(0);
+
+/// Sets how many -v were given.
+pub fn set_verbosity(level: u32) {
+    VERBOSITY.store(level, Ordering::Relaxed);
+}
+
+/// Logs an event that an operator wants to know of.
+pub fn event(what: Arguments) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    line(format_args!("{} {what}", Utc(now)));
+}
+
+/// Logs an event that is only of interest with -v.
+pub fn detail(what: Arguments) {
+    if VERBOSITY.load(Ordering::Relaxed) > 0 {
+        event(what);
+    }
+}
+
+/// Prints a line of prose.
+pub fn say(what: Arguments) {
+    line(what);
+}
+
+/// One write, so that lines of several threads don't mix. Nothing can be done if it fails.
+fn line(what: Arguments) {
+    let mut text = String::with_capacity(160);
+    let _ = writeln!(text, "{what}");
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Unix seconds, shown as 2026-11-23T04:10:00Z.
+struct Utc(u64);
+
+impl std::fmt::Display for Utc {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let (days, rest) = (self.0 / 86_400, self.0 % 86_400);
+        // Years begin in March here, so that the leap day is the last one.
+        let shifted = days + 719_468;
+        let era = shifted / 146_097;
+        let day_of_era = shifted % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let (h, m, s) = (rest / 3_600, rest / 60 % 60, rest % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (seconds, wanted) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_401_000, "2026-11-23T02:30:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Utc(seconds).to_string(), wanted);
+        }
+    }
+}

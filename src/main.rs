@@ -1,0 +1,54 @@
+//! The daemon: threads, sockets, files. `sys` calls [`start`] from the C entry point.
+//!
+//! Layers, top may use below, never sideways between `client` and `backend` (`tests/layers.rs`):
+//! main → server → client | backend → registry, outbox, uplink, dcs, nat → threads, buffers,
+//! capacity, options, stats, log → sys → the library.
+#![cfg_attr(not(test), no_main)]
+#![deny(unsafe_code)]
+
+mod backend;
+mod buffers;
+mod capacity;
+mod client;
+mod dcs;
+mod log;
+mod nat;
+mod options;
+mod outbox;
+mod registry;
+mod server;
+mod stats;
+#[allow(unsafe_code)] // the one place
+mod sys;
+mod threads;
+mod uplink;
+
+use std::ffi::OsString;
+
+use options::Command;
+
+/// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
+/// usage, 4 bad --address.
+pub fn start(args: Vec<OsString>) -> u8 {
+    let error = match options::parse(args) {
+        Ok(Command::Help) => {
+            log::say(format_args!("{}", options::help()));
+            return 2;
+        }
+        Ok(Command::Version) => {
+            println!("mtproxy {}", env!("CARGO_PKG_VERSION"));
+            return 0;
+        }
+        Ok(Command::Run(config)) => match server::run(*config) {
+            Ok(()) => return 0,
+            Err(fatal) => (fatal.0, 1),
+        },
+        Err(error) => {
+            let code = error.code;
+            (error.text, code)
+        }
+    };
+    let (text, code) = error;
+    log::say(format_args!("mtproxy: {text}"));
+    code
+}

@@ -1,0 +1,155 @@
+//! What the values of flags may be: each function notes one value in [`Typed`] or says what was
+//! expected. Called by the rows of `flags` only.
+
+use super::Typed;
+use mtproxy::limits;
+use mtproxy::proto::secret::{Secret, parse_hex16};
+use mtproxy::proto::wire::AdTag;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Why a value was refused.
+pub enum Wrong {
+    /// What was expected; the value may be shown.
+    Expected(String),
+    /// The same, with an exit code of its own.
+    Exit(u8, String),
+    /// The whole sentence; the value may be a secret.
+    Hidden(String),
+}
+
+/// A plain decimal number in `range`: no sign, no space.
+pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let value = text
+        .parse()
+        .ok()
+        .filter(|value| digits && range.contains(value));
+    value.ok_or_else(|| {
+        Wrong::Expected(format!(
+            "a number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    })
+}
+
+fn port(text: &str, range: RangeInclusive<u16>) -> Option<u16> {
+    let range = u32::from(*range.start())..=u32::from(*range.end());
+    number(text, range)
+        .ok()
+        .and_then(|port| u16::try_from(port).ok())
+}
+
+pub fn apply_http_ports(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    for item in text.split(',') {
+        let Some(port) = port(item, 0..=u16::MAX) else {
+            let what = "ports from 1 to 65535 with commas between (0: the kernel chooses)";
+            return Err(Wrong::Expected(what.into()));
+        };
+        if port != 0 && typed.ports.contains(&port) {
+            return Err(Wrong::Expected(format!("port {port} only once")));
+        }
+        typed.ports.push(port);
+    }
+    match typed.ports.len() <= MAX_PORTS {
+        true => Ok(()),
+        false => Err(Wrong::Expected(format!("at most {MAX_PORTS} ports"))),
+    }
+}
+
+pub fn apply_secret(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let secret = Secret::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
+    let number = typed.secrets.len() + 1;
+    if let Some(first) = typed.secrets.iter().position(|known| *known == secret) {
+        let text = format!("number {number} is the same secret as number {}", first + 1);
+        return Err(Wrong::Hidden(text));
+    }
+    if number > limits::MAX_SECRETS {
+        let text = format!("expected at most {} secrets", limits::MAX_SECRETS);
+        return Err(Wrong::Hidden(text));
+    }
+    typed.secrets.push(secret);
+    Ok(())
+}
+
+pub fn apply_proxy_tag(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let tag = parse_hex16(text.as_bytes());
+    typed.ad_tag = Some(AdTag(tag.ok_or_else(|| {
+        let length = text.chars().count();
+        Wrong::Hidden(format!(
+            "expected 32 hexadecimal digits, got {length} characters"
+        ))
+    })?));
+    Ok(())
+}
+
+pub fn apply_ping_interval(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|s| plain && (1.0..=3600.0).contains(s));
+    let what = || Wrong::Expected("seconds from 1 to 3600, a fraction allowed".into());
+    typed.ping_interval = Some(Duration::from_secs_f64(seconds.ok_or_else(what)?));
+    Ok(())
+}
+
+pub fn apply_port(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let ports = match text.split_once(':') {
+        None => port(text, 0..=u16::MAX).map(|port| port..=port),
+        Some((first, last)) => match (port(first, 1..=u16::MAX), port(last, 1..=u16::MAX)) {
+            (Some(first), Some(last)) if first <= last => Some(first..=last),
+            _ => None,
+        },
+    };
+    let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
+    typed.stats_ports = Some(ports.ok_or(Wrong::Expected(what.into()))?);
+    Ok(())
+}
+
+pub fn apply_nat_info(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let rule = text.split_once(':').and_then(|(local, global)| {
+        let local: Ipv4Addr = local.parse().ok()?;
+        Some((local, global.parse().ok()?))
+    });
+    let Some(rule) = rule else {
+        return Err(Wrong::Expected("two IPv4 addresses, LOCAL:GLOBAL".into()));
+    };
+    if typed.nat_rules.len() >= MAX_NAT_RULES {
+        return Err(Wrong::Expected(format!("at most {MAX_NAT_RULES} rules")));
+    }
+    typed.nat_rules.push(rule);
+    Ok(())
+}
+
+pub fn apply_buffers(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let shift = match text.bytes().last().map(|byte| byte.to_ascii_lowercase()) {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        Some(b't') => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 {
+        text
+    } else {
+        &text[..text.len() - 1]
+    };
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value: Option<u64> = digits.parse().ok().filter(|value| plain && *value > 0);
+    let what = "bytes as a number above 0, or one with k, m, g or t behind it";
+    let bytes = value.and_then(|value| value.checked_mul(1 << shift));
+    typed.buffer_bytes = Some(bytes.ok_or(Wrong::Expected(what.into()))?);
+    Ok(())
+}
+
+/// Client ports that -H may give. C: the same.
+const MAX_PORTS: usize = 128;
+/// Rules that --nat-info may give. C: the same.
+const MAX_NAT_RULES: usize = 16;
+/// Largest number for counts: C's int.
+pub const MAX_COUNT: u32 = i32::MAX as u32;

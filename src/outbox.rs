@@ -1,0 +1,237 @@
+//! The way down to one client: what its middle-proxy connection has for it, in order, encrypted by
+//! the client's own stream, without ever blocking the backend reader that delivers it.
+//!
+//! A delivery to an idle outbox encrypts in place and sends at once what the socket takes; only the
+//! rest is kept and a writer thread is started for it. While a writer is busy, deliveries queue as
+//! plaintext. The writer encrypts under the lock, writes without it, and leaves only under the lock
+//! with an empty queue: so the order holds, and a slow client never holds the lock.
+
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use mtproxy::crypto::ctr::Ctr;
+
+use crate::buffers::{self, Buffer};
+use crate::sys;
+
+/// What a delivery needs the caller to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// The socket is full: a writer must be started.
+    StartWriter,
+    /// The client left more than its cap unread.
+    Flood,
+    /// The client's connection is broken.
+    Broken,
+}
+
+/// What waits for one client. Guarded by the client's lock.
+pub struct Outbox {
+    cipher: Ctr,
+    /// Filled parts are what is to be sent, the first `sealed` of them encrypted already.
+    queue: VecDeque<Buffer>,
+    sealed: usize,
+    bytes: usize,
+    writing: bool,
+    closing: Option<Instant>,
+}
+
+impl Outbox {
+    /// An idle outbox whose stream is at its start.
+    pub fn new(cipher: Ctr) -> Outbox {
+        Outbox {
+            cipher,
+            queue: VecDeque::new(),
+            sealed: 0,
+            bytes: 0,
+            writing: false,
+            closing: None,
+        }
+    }
+
+    /// Sends or queues a framed packet; encrypts it in place if it is sent at once.
+    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8]) -> Outcome {
+        if self.closing.is_some() {
+            return Outcome::Done;
+        }
+        if self.writing {
+            if self.bytes + packet.len() > buffers::outbox_cap() {
+                return Outcome::Flood;
+            }
+            self.append(packet);
+            return Outcome::Done;
+        }
+        self.cipher.apply(packet);
+        // The one I/O under a lock: it cannot block.
+        let Ok(sent) = sys::send_now(socket, packet) else {
+            return Outcome::Broken;
+        };
+        if sent == packet.len() {
+            return Outcome::Done;
+        }
+        self.append(&packet[sent..]);
+        self.sealed = self.queue.len();
+        self.writing = true;
+        Outcome::StartWriter
+    }
+
+    /// Queues bytes behind what is there; small packets share a buffer.
+    fn append(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        if self.queue.len() > self.sealed
+            && let Some(last) = self.queue.back_mut()
+        {
+            bytes = fill(last, bytes);
+        }
+        while !bytes.is_empty() {
+            let mut buffer = Buffer::new(bytes.len().min(QUEUE_BUFFER));
+            bytes = fill(&mut buffer, bytes);
+            self.queue.push_back(buffer);
+        }
+    }
+
+    /// What the writer is to write next, encrypted. None: it has to leave, nothing waits any more.
+    pub fn next(&mut self) -> Option<Buffer> {
+        let Some(mut buffer) = self.queue.pop_front() else {
+            self.writing = false;
+            self.queue = VecDeque::new();
+            return None;
+        };
+        if self.sealed > 0 {
+            self.sealed -= 1;
+        } else {
+            self.cipher.apply(buffer.filled_mut());
+        }
+        Some(buffer)
+    }
+
+    /// `n` bytes of what [`Outbox::next`] gave have been written.
+    pub fn written(&mut self, n: usize) {
+        // discard() may have come in between.
+        self.bytes = self.bytes.saturating_sub(n);
+    }
+
+    /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
+    pub fn close(&mut self) -> bool {
+        self.closing.get_or_insert_with(Instant::now);
+        !self.writing
+    }
+
+    /// Since when the outbox only drains.
+    pub fn closing_since(&self) -> Option<Instant> {
+        self.closing
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets what waits; the connection is broken.
+    pub fn discard(&mut self) {
+        self.queue = VecDeque::new();
+        self.bytes = 0;
+        self.closing.get_or_insert_with(Instant::now);
+    }
+}
+
+/// Moves as much of `bytes` as fits behind the filled part; returns the rest.
+fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8]) -> &'a [u8] {
+    let at = buffer.filled.end;
+    let n = bytes.len().min(buffer.len() - at);
+    let (now, later) = bytes.split_at(n);
+    buffer[at..at + n].copy_from_slice(now);
+    buffer.filled.end = at + n;
+    later
+}
+
+/// Size of queue buffers: a writer's unit of work.
+const QUEUE_BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mtproxy::crypto::ctr::StreamKey;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    fn cipher() -> Ctr {
+        Ctr::new(&StreamKey {
+            key: [1; 32],
+            iv: [2; 16],
+        })
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_idle_outbox_sends_at_once() {
+        let (ours, mut theirs) = pair();
+        let mut outbox = Outbox::new(cipher());
+        assert_eq!(outbox.deliver(&ours, &mut b"hello".to_vec()), Outcome::Done);
+        let mut got = [0; 5];
+        theirs.read_exact(&mut got).unwrap();
+        cipher().apply(&mut got);
+        assert_eq!(&got, b"hello");
+        assert_eq!(outbox.bytes(), 0);
+        assert!(outbox.close());
+    }
+
+    #[test]
+    fn a_full_socket_queues_in_order_and_the_cap_holds() {
+        let (ours, mut theirs) = pair();
+        let mut outbox = Outbox::new(cipher());
+        let packet = |i: usize| vec![i as u8; 300_000];
+        let mut delivered = 0;
+        while outbox.deliver(&ours, &mut packet(delivered)) == Outcome::Done {
+            delivered += 1;
+        }
+        delivered += 1;
+        assert!(outbox.bytes() > 0);
+        for _ in 0..5 {
+            assert_eq!(outbox.deliver(&ours, &mut packet(delivered)), Outcome::Done);
+            delivered += 1;
+        }
+        assert!(!outbox.close());
+        assert_eq!(
+            outbox.deliver(&ours, &mut packet(0)),
+            Outcome::Done,
+            "closing: taken no more"
+        );
+        let writer = std::thread::spawn(move || {
+            while let Some(buffer) = outbox.next() {
+                std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
+                outbox.written(buffer.filled().len());
+            }
+            assert_eq!(outbox.bytes(), 0);
+        });
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        writer.join().unwrap();
+        cipher().apply(&mut all);
+        assert_eq!(all, (0..delivered).flat_map(packet).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn more_than_the_cap_is_a_flood() {
+        let (ours, _theirs) = pair();
+        let mut outbox = Outbox::new(cipher());
+        let mut packet = vec![0; 1 << 20];
+        let mut total = 0;
+        let end = loop {
+            match outbox.deliver(&ours, &mut packet) {
+                Outcome::Flood => break outbox.bytes(),
+                _ => total += packet.len(),
+            }
+            assert!(total < 1 << 30);
+        };
+        assert!(end <= buffers::outbox_cap() && end + packet.len() > buffers::outbox_cap());
+    }
+}

@@ -1,0 +1,337 @@
+//! How a middle-proxy connection is opened (protocol.md 6.2 to 6.4): nonces in clear, then a
+//! handshake under the derived keys. Payloads of the frames -2 and -1 of each direction.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::limits::MAX_CLOCK_SKEW;
+use crate::proto::wire::{Reader, Writer};
+
+const NONCE: u32 = 0x7acb_87aa;
+const HANDSHAKE: u32 = 0x7682_eef5;
+const HANDSHAKE_ERROR: u32 = 0x6a27_beda;
+/// AES without extra keys: what the proxy offers, always.
+const SCHEMA_AES: u32 = 1;
+/// AES with a list of further selectors.
+const SCHEMA_AES_EXTRA: u32 = 2;
+const MAX_EXTRA_KEYS: u32 = 8;
+const FLAG_CRC32C: u32 = 0x800;
+const REQUIRED_FLAGS: u32 = 0xff;
+
+/// Bytes of our nonce payload and of our handshake payload.
+pub const PAYLOAD_LEN: usize = 32;
+
+/// Why a middle proxy's nonce or handshake is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Another type or length than is due.
+    Malformed,
+    /// It does not know our proxy-secret.
+    Selector,
+    /// It does not encrypt, or wants what was not offered.
+    Schema,
+    /// Its clock and ours differ by more than 30 s.
+    Clock,
+    /// It refused our handshake and said so.
+    Refused,
+    /// Its handshake names another process than ours.
+    Peer,
+    /// Its handshake asks for flags that we don't know.
+    Flags,
+}
+
+impl Refusal {
+    /// The code with which a handshake is refused in turn; None where only closing is due.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Refusal::Malformed => Some(-3),
+            Refusal::Peer => Some(-4),
+            Refusal::Flags => Some(-7),
+            _ => None,
+        }
+    }
+
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed",
+            Refusal::Selector => "selector",
+            Refusal::Schema => "schema",
+            Refusal::Clock => "clock",
+            Refusal::Refused => "refused",
+            Refusal::Peer => "peer",
+            Refusal::Flags => "flags",
+        }
+    }
+}
+
+/// Our first payload: the key's selector, unix seconds and 16 random bytes.
+pub fn nonce(selector: [u8; 4], now: u32, nonce: &[u8; 16]) -> [u8; PAYLOAD_LEN] {
+    let mut out = [0; PAYLOAD_LEN];
+    Writer::new(&mut out)
+        .u32(NONCE)
+        .put(&selector)
+        .u32(SCHEMA_AES)
+        .u32(now)
+        .put(nonce);
+    out
+}
+
+/// Checks the answer to [`nonce`] and returns the middle proxy's nonce.
+pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 16], Refusal> {
+    let mut r = Reader::new(payload);
+    let (kind, main) = (r.u32(), r.array::<4>());
+    let (schema, time, nonce) = (r.u32(), r.u32(), r.array::<16>());
+    let (Some(NONCE), Some(main), Some(schema), Some(time), Some(nonce)) =
+        (kind, main, schema, time, nonce)
+    else {
+        return Err(Refusal::Malformed);
+    };
+    let known = match schema {
+        SCHEMA_AES if r.rest().is_empty() => main == selector,
+        SCHEMA_AES => return Err(Refusal::Malformed),
+        SCHEMA_AES_EXTRA => main == selector || extra_keys(r)?.contains(&selector),
+        _ => return Err(Refusal::Schema),
+    };
+    if !known {
+        return Err(Refusal::Selector);
+    }
+    if time.abs_diff(now) > MAX_CLOCK_SKEW {
+        return Err(Refusal::Clock);
+    }
+    Ok(nonce)
+}
+
+/// The selectors behind a nonce of schema 2: a count and as many words.
+fn extra_keys(mut r: Reader<'_>) -> Result<&[[u8; 4]], Refusal> {
+    let count = r
+        .u32()
+        .filter(|n| *n <= MAX_EXTRA_KEYS)
+        .ok_or(Refusal::Malformed)?;
+    let (keys, odd) = r.rest().as_chunks::<4>();
+    if keys.len() != count as usize || !odd.is_empty() {
+        return Err(Refusal::Malformed);
+    }
+    Ok(keys)
+}
+
+/// Names a process in the handshake. Zero fields are wildcards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ProcessId {
+    /// IPv4 address as a number; 0 for IPv6 and for 127.0.0.1.
+    pub ip: u32,
+    /// Port.
+    pub port: u16,
+    /// The low 16 bits of the process id.
+    pub pid: u16,
+    /// Start time, unix seconds.
+    pub time: u32,
+}
+
+impl ProcessId {
+    /// A process that is known by its address alone.
+    pub fn of_peer(address: SocketAddr) -> ProcessId {
+        let ip = match address.ip().to_canonical() {
+            IpAddr::V4(v4) if !v4.is_loopback() => v4.to_bits(),
+            _ => 0,
+        };
+        ProcessId {
+            ip,
+            port: address.port(),
+            pid: 0,
+            time: 0,
+        }
+    }
+
+    /// The form on the wire.
+    fn encode(self, w: &mut Writer) {
+        w.u32(self.ip)
+            .put(&self.port.to_le_bytes())
+            .put(&self.pid.to_le_bytes())
+            .u32(self.time);
+    }
+
+    fn decode(r: &mut Reader) -> Option<ProcessId> {
+        let ip = r.u32()?;
+        let port = u16::from_le_bytes(r.array()?);
+        let pid = u16::from_le_bytes(r.array()?);
+        Some(ProcessId {
+            ip,
+            port,
+            pid,
+            time: r.u32()?,
+        })
+    }
+
+    /// Whether this, as a peer wrote it, means `other`.
+    fn matches(self, other: ProcessId) -> bool {
+        let same = |mine: u32, theirs: u32| mine == 0 || mine == theirs;
+        same(self.ip, other.ip)
+            && same(self.port.into(), other.port.into())
+            && same(self.pid.into(), other.pid.into())
+            && same(self.time, other.time)
+    }
+}
+
+/// Our second payload; it offers CRC-32C.
+pub fn handshake(us: ProcessId, peer: ProcessId) -> [u8; PAYLOAD_LEN] {
+    let mut out = [0; PAYLOAD_LEN];
+    let mut w = Writer::new(&mut out);
+    us.encode(w.u32(HANDSHAKE).u32(FLAG_CRC32C));
+    peer.encode(&mut w);
+    out
+}
+
+/// Checks the answer to [`handshake`]; true if both sides use CRC-32C from now on.
+pub fn accept_handshake(payload: &[u8], us: ProcessId) -> Result<bool, Refusal> {
+    let mut r = Reader::new(payload);
+    match r.u32() {
+        Some(HANDSHAKE) => {}
+        Some(HANDSHAKE_ERROR) => return Err(Refusal::Refused),
+        _ => return Err(Refusal::Malformed),
+    }
+    let (flags, _sender, peer) = (
+        r.u32(),
+        ProcessId::decode(&mut r),
+        ProcessId::decode(&mut r),
+    );
+    let (Some(flags), Some(peer), true) = (flags, peer, r.rest().is_empty()) else {
+        return Err(Refusal::Malformed);
+    };
+    if !peer.matches(us) {
+        return Err(Refusal::Peer);
+    }
+    if flags & REQUIRED_FLAGS != 0 {
+        return Err(Refusal::Flags);
+    }
+    Ok(flags & FLAG_CRC32C != 0)
+}
+
+/// Tells a middle proxy that its handshake is not accepted ([`Refusal::code`]).
+pub fn handshake_error(code: i32, us: ProcessId) -> [u8; 20] {
+    let mut out = [0; 20];
+    us.encode(Writer::new(&mut out).u32(HANDSHAKE_ERROR).u32(code as u32));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::Vectors;
+    use alloc::vec::Vec;
+
+    const US: ProcessId = ProcessId {
+        ip: 0xcb00_7107,
+        port: 0,
+        pid: 0x1092,
+        time: 0x68e7_50f0,
+    };
+
+    #[test]
+    fn transcript() {
+        let v = Vectors::load("rpc_transcript");
+        let ours = v.bytes("steps.0.payload");
+        let selector = ours[4..8].try_into().unwrap();
+        let now = u32::from_le_bytes(ours[12..16].try_into().unwrap());
+        assert_eq!(
+            nonce(selector, now, ours[16..].try_into().unwrap()).to_vec(),
+            ours
+        );
+        let theirs = v.bytes("steps.1.payload");
+        assert_eq!(
+            accept_nonce(&theirs, selector, now).unwrap().to_vec(),
+            theirs[16..]
+        );
+
+        let mut r = Reader::new(&[]);
+        assert_eq!(ProcessId::decode(&mut r), None);
+        let pid = v.bytes("client_pid");
+        let us = ProcessId::decode(&mut Reader::new(&pid)).unwrap();
+        let peer = ProcessId::of_peer(v.text("server").parse().unwrap());
+        assert_eq!(handshake(us, peer).to_vec(), v.bytes("steps.2.payloads.0"));
+        assert_eq!(
+            accept_handshake(&v.bytes("steps.3.payloads.0"), us),
+            Ok(true)
+        );
+        // The vector is a whole frame.
+        let error = v.bytes("rpc_handshake_error");
+        let code = Refusal::Peer.code().unwrap();
+        assert_eq!(
+            handshake_error(code, us).to_vec(),
+            error[8..error.len() - 4]
+        );
+    }
+
+    fn reply(schema: u32, time: u32, extra: &[u8]) -> Vec<u8> {
+        let mut p = nonce(*b"abcd", time, &[5; 16]).to_vec();
+        p[8..12].copy_from_slice(&schema.to_le_bytes());
+        p.extend(extra);
+        p
+    }
+
+    #[test]
+    fn nonce_edges() {
+        let check = |p: &[u8]| accept_nonce(p, *b"abcd", 1000);
+        assert_eq!(check(&reply(1, 1030, &[])), Ok([5; 16]));
+        assert_eq!(check(&reply(1, 970, &[])), Ok([5; 16]));
+        assert_eq!(check(&reply(1, 1031, &[])), Err(Refusal::Clock));
+        assert_eq!(check(&reply(1, 969, &[])), Err(Refusal::Clock));
+        assert_eq!(check(&reply(0, 1000, &[])), Err(Refusal::Schema));
+        assert_eq!(check(&reply(3, 1000, &[])), Err(Refusal::Schema));
+        assert_eq!(check(&reply(1, 1000, &[0; 4])), Err(Refusal::Malformed));
+        assert_eq!(check(&reply(1, 1000, &[])[..28]), Err(Refusal::Malformed));
+        assert_eq!(
+            accept_nonce(&reply(1, 1000, &[]), *b"abce", 1000),
+            Err(Refusal::Selector)
+        );
+    }
+
+    #[test]
+    fn nonce_with_extra_keys() {
+        let check = |extra: &[u8]| accept_nonce(&reply(2, 1000, extra), *b"wxyz", 1000);
+        assert_eq!(check(b"\x02\0\0\0abcdwxyz"), Ok([5; 16]));
+        assert_eq!(check(b"\x01\0\0\0abcd"), Err(Refusal::Selector));
+        assert_eq!(check(b"\x02\0\0\0abcd"), Err(Refusal::Malformed));
+        assert_eq!(check(b"\x01\0\0\0abcde"), Err(Refusal::Malformed));
+        assert_eq!(
+            check(&[[9, 0, 0, 0].to_vec(), std::vec![0; 36]].concat()),
+            Err(Refusal::Malformed)
+        );
+    }
+
+    #[test]
+    fn handshake_edges() {
+        let answer = |flags: u32, peer: ProcessId, cut: usize| {
+            let mut p = handshake(ProcessId::default(), peer).to_vec();
+            p[4..8].copy_from_slice(&flags.to_le_bytes());
+            p.truncate(cut);
+            accept_handshake(&p, US)
+        };
+        assert_eq!(answer(0, US, 32), Ok(false));
+        assert_eq!(answer(0x800, US, 32), Ok(true));
+        assert_eq!(answer(0, ProcessId::default(), 32), Ok(false));
+        assert_eq!(
+            answer(0, ProcessId { pid: 1, ..US }, 32),
+            Err(Refusal::Peer)
+        );
+        assert_eq!(answer(0, ProcessId { ip: 1, ..US }, 32), Err(Refusal::Peer));
+        assert_eq!(answer(0x80, US, 32), Err(Refusal::Flags));
+        assert_eq!(answer(0, US, 28), Err(Refusal::Malformed));
+        assert_eq!(
+            accept_handshake(&handshake_error(-3, US), US),
+            Err(Refusal::Refused)
+        );
+    }
+
+    #[test]
+    fn a_local_peer_has_no_address() {
+        assert_eq!(ProcessId::of_peer("127.0.0.1:8888".parse().unwrap()).ip, 0);
+        assert_eq!(
+            ProcessId::of_peer("[2001:db8::1]:8888".parse().unwrap()).ip,
+            0
+        );
+        assert_eq!(
+            ProcessId::of_peer("192.0.2.1:8888".parse().unwrap()).ip,
+            0xc000_0201
+        );
+    }
+}

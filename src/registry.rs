@@ -1,0 +1,334 @@
+//! The clients by connection id: where client threads and backend threads meet. One lock guards the
+//! table; nothing is sent or written under it.
+//!
+//! An id is a slot number in the low 22 bits and the slot's use count above, as in the C proxy, so
+//! ids never repeat (protocol.md 7.3). A client is found only by the middle-proxy connection that it
+//! is pinned to.
+
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use mtproxy::proto::transport::{MAX_QUICK_ACK, Transport};
+use mtproxy::proto::wire::ConnId;
+
+use crate::buffers;
+use crate::outbox::{Outbox, Outcome};
+use crate::stats::{Close, STATS};
+
+const SLOT_BITS: u32 = 22;
+const NOT_CLOSED: u8 = u8::MAX;
+
+/// A client whose handshake is done.
+pub struct Client {
+    /// Its name towards middle proxies.
+    pub id: ConnId,
+    /// Its connection.
+    pub socket: TcpStream,
+    transport: Transport,
+    outbox: Mutex<Outbox>,
+    start_writer: fn(Arc<Client>) -> bool,
+    reason: AtomicU8,
+    active: AtomicU32,
+    receiving: AtomicUsize,
+}
+
+impl Client {
+    /// Delivers a packet that lies at `payload` in `frame`, with room around it for the framing.
+    /// Never blocks. `random` is for padding.
+    pub fn deliver(self: &Arc<Client>, frame: &mut [u8], payload: Range<usize>, random: u32) {
+        if let Some(range) = self.transport.frame_in_place(frame, payload, random)
+            && let Some(packet) = frame.get_mut(range)
+        {
+            self.put(packet);
+        }
+    }
+
+    /// Delivers a quick ack. Never blocks.
+    pub fn acknowledge(self: &Arc<Client>, confirm: u32, random: u32) {
+        let mut ack = [0; MAX_QUICK_ACK];
+        let len = self.transport.quick_ack(confirm, random, &mut ack);
+        if let Some(ack) = ack.get_mut(..len) {
+            self.put(ack);
+        }
+    }
+
+    fn put(self: &Arc<Client>, packet: &mut [u8]) {
+        let outcome = self.outbox().deliver(&self.socket, packet);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::StartWriter => {
+                if !(self.start_writer)(self.clone()) {
+                    self.end(Close::NoThread);
+                }
+                relieve();
+            }
+            Outcome::Flood => {
+                STATS.connections_failed_flood.add(1);
+                self.end(Close::Flood);
+            }
+            Outcome::Broken => self.end(Close::ClientLost),
+        }
+    }
+
+    /// What waits for this client.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection now. The first reason counts.
+    pub fn end(&self, reason: Close) {
+        self.note(reason);
+        self.outbox().discard();
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Ends the connection when what waits has been written.
+    pub fn finish(&self, reason: Close) {
+        self.note(reason);
+        if self.outbox().close() {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn note(&self, reason: Close) {
+        let _ = self.reason.compare_exchange(
+            NOT_CLOSED,
+            reason as u8,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Why the connection is ending, if it is.
+    pub fn ending(&self) -> Option<Close> {
+        Close::from_number(self.reason.load(Ordering::Relaxed))
+    }
+
+    /// The client has sent a packet.
+    pub fn touch(&self) {
+        self.active.store(now(), Ordering::Relaxed);
+    }
+
+    /// The client's unfinished packet takes `bytes` of buffer now.
+    pub fn receiving(&self, bytes: usize) {
+        self.receiving.store(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            relieve();
+        }
+    }
+
+    /// Bytes of buffers that ending this client gives back.
+    fn holds(&self) -> usize {
+        self.outbox().bytes() + self.receiving.load(Ordering::Relaxed)
+    }
+}
+
+/// Seconds since the first call.
+fn now() -> u32 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs() as u32
+}
+
+#[derive(Default)]
+struct Entry {
+    uses: u64,
+    link: u64,
+    client: Option<Arc<Client>>,
+}
+
+struct Table {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    entries: Vec::new(),
+    free: Vec::new(),
+});
+/// Notified when the last client leaves.
+static EMPTY: Condvar = Condvar::new();
+/// One thread at a time looks for clients to close when memory is short.
+static RELIEVING: Mutex<()> = Mutex::new(());
+
+fn table() -> MutexGuard<'static, Table> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    fn entry(&mut self, id: ConnId) -> Option<&mut Entry> {
+        let slot = id.0 & ((1 << SLOT_BITS) - 1);
+        self.entries
+            .get_mut(slot as usize)
+            .filter(|e| e.uses == id.0 >> SLOT_BITS)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
+    }
+
+    fn clients(&self) -> impl Iterator<Item = (&Entry, &Arc<Client>)> {
+        self.entries
+            .iter()
+            .filter_map(|e| Some((e, e.client.as_ref()?)))
+    }
+}
+
+/// Enters a client. None if all 2^22 slots are taken.
+pub fn insert(
+    socket: TcpStream,
+    transport: Transport,
+    outbox: Outbox,
+    start_writer: fn(Arc<Client>) -> bool,
+) -> Option<Arc<Client>> {
+    let mut table = table();
+    let slot = match table.free.pop() {
+        Some(slot) => slot,
+        None if table.entries.len() >= 1 << SLOT_BITS => return None,
+        None => {
+            table.entries.push(Entry::default());
+            table.entries.len() as u32 - 1
+        }
+    };
+    let entry = &mut table.entries[slot as usize];
+    entry.uses += 1;
+    entry.link = 0;
+    let client = Arc::new(Client {
+        id: ConnId(entry.uses << SLOT_BITS | u64::from(slot)),
+        socket,
+        transport,
+        outbox: Mutex::new(outbox),
+        start_writer,
+        reason: AtomicU8::new(NOT_CLOSED),
+        active: AtomicU32::new(now()),
+        receiving: AtomicUsize::new(0),
+    });
+    entry.client = Some(client.clone());
+    Some(client)
+}
+
+/// Pins a client to a middle-proxy connection (its number is never 0).
+pub fn pin(id: ConnId, link: u64) {
+    if let Some(entry) = table().entry(id) {
+        entry.link = link;
+    }
+}
+
+/// The client of that id, if it is pinned to that connection.
+pub fn find(id: ConnId, link: u64) -> Option<Arc<Client>> {
+    let mut table = table();
+    let entry = table.entry(id).filter(|e| e.link == link)?;
+    entry.client.clone()
+}
+
+/// Takes a client out. Its id is never used again.
+pub fn remove(id: ConnId) {
+    let mut table = table();
+    let Some(entry) = table.entry(id) else { return };
+    if entry.client.take().is_some() {
+        table.free.push((id.0 & ((1 << SLOT_BITS) - 1)) as u32);
+    }
+    if table.is_empty() {
+        EMPTY.notify_all();
+    }
+}
+
+/// Waits until there is no client; false if some are left after `wait`.
+pub fn wait_empty(wait: Duration) -> bool {
+    let result = EMPTY.wait_timeout_while(table(), wait, |t| !t.is_empty());
+    result.unwrap_or_else(PoisonError::into_inner).0.is_empty()
+}
+
+/// Ends all clients of a middle-proxy connection; returns how many.
+pub fn end_clients_of(link: u64) -> usize {
+    let clients: Vec<Arc<Client>> = table()
+        .clients()
+        .filter(|(e, _)| e.link == link)
+        .map(|(_, c)| c.clone())
+        .collect();
+    clients.iter().for_each(|c| c.end(Close::BackendLost));
+    clients.len()
+}
+
+/// Ends all clients as soon as their outboxes are drained.
+pub fn finish_all() {
+    let clients: Vec<Arc<Client>> = table().clients().map(|(_, c)| c.clone()).collect();
+    clients.iter().for_each(|c| c.finish(Close::Stopping));
+}
+
+/// If buffers take more than three quarters of the budget, closes the least recently active clients
+/// that hold any until enough is given back. Cheap when there is room.
+pub fn relieve() {
+    let excess = buffers::excess();
+    if excess == 0 {
+        return;
+    }
+    let Ok(_one) = RELIEVING.try_lock() else {
+        return;
+    };
+    let clients: Vec<Arc<Client>> = table().clients().map(|(_, c)| c.clone()).collect();
+    let mut holders: Vec<(u32, usize, &Arc<Client>)> = clients
+        .iter()
+        .map(|c| (c.active.load(Ordering::Relaxed), c.holds(), c))
+        .filter(|(_, bytes, _)| *bytes > 0)
+        .collect();
+    holders.sort_by_key(|(active, ..)| *active);
+    let mut freed = 0;
+    for (_, bytes, client) in holders {
+        if freed >= excess {
+            break;
+        }
+        freed += bytes;
+        STATS.connections_failed_lru.add(1);
+        client.end(Close::Evicted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mtproxy::crypto::ctr::{Ctr, StreamKey};
+    use std::net::TcpListener;
+
+    fn client() -> Arc<Client> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let outbox = Outbox::new(Ctr::new(&StreamKey {
+            key: [0; 32],
+            iv: [0; 16],
+        }));
+        insert(socket, Transport::Abridged, outbox, |_| false).unwrap()
+    }
+
+    #[test]
+    fn a_client_is_found_by_its_connection_only_and_its_id_never_returns() {
+        let first = client();
+        assert!(find(first.id, 7).is_none(), "not pinned yet");
+        pin(first.id, 7);
+        assert!(find(first.id, 7).is_some());
+        assert!(find(first.id, 8).is_none());
+        remove(first.id);
+        assert!(find(first.id, 7).is_none());
+        for _ in 0..10 {
+            let next = client();
+            assert_ne!(next.id, first.id);
+            assert!(find(first.id, 0).is_none());
+            remove(next.id);
+        }
+    }
+
+    #[test]
+    fn losing_a_connection_ends_its_clients_and_the_first_reason_counts() {
+        let (lost, other) = (client(), client());
+        pin(lost.id, 1001);
+        pin(other.id, 1002);
+        assert_eq!(end_clients_of(1001), 1);
+        lost.end(Close::ClientLost);
+        assert_eq!(lost.ending(), Some(Close::BackendLost));
+        assert_eq!(other.ending(), None);
+        remove(lost.id);
+        remove(other.id);
+    }
+}

@@ -1,0 +1,227 @@
+//! Counters: one table. A row declares the counter, its name (the C proxy's where it has one) and its
+//! meaning; all output derives from the rows. Also the reasons why connections end, one counter each.
+//!
+//! Counts are exact on every target. Where there are no 64-bit atomics (MIPS, old ARM) a counter is a
+//! number behind a lock, which costs as much there as two 32-bit operations.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A count that only grows.
+#[cfg(target_has_atomic = "64")]
+#[derive(Default)]
+pub struct Counter(std::sync::atomic::AtomicU64);
+
+#[cfg(target_has_atomic = "64")]
+impl Counter {
+    const fn new() -> Counter {
+        Counter(std::sync::atomic::AtomicU64::new(0))
+    }
+
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A count that only grows.
+#[cfg(not(target_has_atomic = "64"))]
+#[derive(Default)]
+pub struct Counter(std::sync::Mutex<u64>);
+
+#[cfg(not(target_has_atomic = "64"))]
+impl Counter {
+    const fn new() -> Counter {
+        Counter(std::sync::Mutex::new(0))
+    }
+
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) += n;
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// Every counter.
+        pub struct Stats {
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        /// The process's counters.
+        pub static STATS: Stats = Stats { $($name: Counter::new(),)* };
+
+        /// Name, meaning and value of each.
+        pub fn rows() -> Vec<(&'static str, &'static str, u64)> {
+            vec![$((stringify!($name), $help, STATS.$name.value()),)*]
+        }
+    };
+}
+
+counters! {
+    ext_connections_created: "clients whose handshake was accepted",
+    inbound_connections_accepted: "connections accepted on client ports",
+    accept_connection_limit_failed: "connections closed because of the client limit",
+    accept_thread_failed: "connections closed because no thread could be had",
+    tot_forwarded_queries: "client packets forwarded to middle proxies",
+    tot_forwarded_responses: "answers forwarded to clients",
+    tot_forwarded_simple_acks: "quick acks forwarded to clients",
+    dropped_queries: "client packets dropped because no middle proxy was ready",
+    dropped_responses: "answers for unknown clients",
+    dropped_simple_acks: "quick acks for unknown clients",
+    filtered_queries: "client packets that are no message to forward",
+    forwarded_query_bytes: "bytes of client packets forwarded",
+    forwarded_response_bytes: "bytes of answers forwarded",
+    connections_failed_lru: "clients closed because memory was short",
+    connections_failed_flood: "clients closed because they left too much unread",
+    backend_connects: "connections to middle proxies that became ready",
+    backend_connect_failures: "connections to middle proxies that failed before they were ready",
+    backend_losses: "ready connections to middle proxies that were lost",
+    backend_pings_sent: "pings sent to middle proxies",
+    backend_pongs_received: "pongs received from middle proxies",
+    backend_replies_dropped: "pongs and close notices that a full channel did not take",
+    thread_panics: "threads that ended by a bug; each cost one connection",
+}
+
+/// Clients that are connected now.
+pub static CLIENTS: AtomicU32 = AtomicU32::new(0);
+
+macro_rules! close_reasons {
+    ($($variant:ident $word:literal $help:literal,)*) => {
+        /// Why a client's connection ended.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum Close {
+            $(#[doc = $help] $variant,)*
+        }
+
+        const REASONS: &[(Close, &str, &str)] = &[$((Close::$variant, $word, $help),)*];
+        static CLOSED: [Counter; REASONS.len()] = [const { Counter::new() }; REASONS.len()];
+    };
+}
+
+close_reasons! {
+    ClientGone "client_gone" "the client closed",
+    ClientLost "client_lost" "the client's connection broke",
+    HandshakeTimeout "handshake_timeout" "no whole header within the deadline",
+    NoSecretFits "no_secret_fits" "the header fits no secret; read and discarded until the deadline",
+    BadLength "bad_length" "a packet length that the transport forbids",
+    UnknownDc "unknown_dc" "no middle proxy is configured for the data centre",
+    NoBackend "no_backend" "no middle proxy became ready in time",
+    BackendLost "backend_lost" "the client's middle-proxy connection was lost",
+    BackendClosed "backend_closed" "the middle proxy asked to close",
+    Flood "flood" "too much unread",
+    Evicted "evicted" "memory was short",
+    Stalled "stalled" "the client did not fetch the rest in time",
+    NoThread "no_thread" "no thread for the client's writer",
+    Panicked "panicked" "a bug; it was logged",
+    Stopping "stopping" "the server stops",
+}
+
+impl Close {
+    /// The word for the log and for the counter's name.
+    pub fn word(self) -> &'static str {
+        REASONS.get(self as usize).map_or("", |(_, word, _)| word)
+    }
+
+    /// The reason that is number `n`.
+    pub fn from_number(n: u8) -> Option<Close> {
+        REASONS.get(usize::from(n)).map(|(reason, ..)| *reason)
+    }
+
+    /// Counts an end.
+    pub fn count(self) {
+        if let Some(counter) = CLOSED.get(self as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How many ended so.
+    fn value(self) -> u64 {
+        CLOSED.get(self as usize).map_or(0, Counter::value)
+    }
+}
+
+/// All counters in one line of `name=value`.
+pub fn summary() -> String {
+    let mut out = format!(
+        "summary ext_connections={}",
+        CLIENTS.load(Ordering::Relaxed)
+    );
+    for (name, _, value) in rows() {
+        let _ = write!(out, " {name}={value}");
+    }
+    for (reason, word, _) in REASONS {
+        let _ = write!(out, " closed_{word}={}", reason.value());
+    }
+    out
+}
+
+/// Refused handshakes so far, by reason, as `word=count`; and their sum.
+pub fn refusals() -> (u64, String) {
+    let kinds = [
+        Close::HandshakeTimeout,
+        Close::NoSecretFits,
+        Close::BadLength,
+        Close::NoBackend,
+    ];
+    let sum = kinds.iter().map(|k| k.value()).sum();
+    let words: Vec<String> = kinds
+        .iter()
+        .map(|k| format!("{}={}", k.word(), k.value()))
+        .collect();
+    (sum, words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_pass_32_bits() {
+        let counter = Counter::default();
+        counter.add(u64::from(u32::MAX));
+        counter.add(2);
+        assert_eq!(counter.value(), (1 << 32) + 1);
+    }
+
+    #[test]
+    fn rows_are_documented_and_unique() {
+        let mut names: Vec<&str> = rows().iter().map(|r| r.0).collect();
+        names.extend(REASONS.iter().map(|r| r.1));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(rows().iter().all(|r| !r.1.is_empty()));
+        for (i, (reason, ..)) in REASONS.iter().enumerate() {
+            assert_eq!(Close::from_number(i as u8), Some(*reason));
+        }
+        assert_eq!(Close::from_number(REASONS.len() as u8), None);
+    }
+
+    #[test]
+    fn the_summary_has_every_row() {
+        let text = summary();
+        for (name, ..) in rows() {
+            assert!(text.contains(&format!(" {name}=")), "{name}");
+        }
+        assert!(text.contains(" closed_client_gone="));
+    }
+}

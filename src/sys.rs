@@ -1,0 +1,532 @@
+//! Everything that std does not offer: the few C functions that the daemon needs, each behind a safe
+//! one. This is the only file with unsafe code. The declarations stand in for the libc crate; types
+//! and constants were compared on all targets (MIPS differs, see `consts`).
+
+#[cfg(not(test))]
+use std::ffi::{CStr, OsString};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+#[cfg(not(test))]
+use std::os::unix::ffi::OsStringExt;
+use std::ptr;
+use std::time::Duration;
+
+use mtproxy::crypto::crc32::{Checksums, PORTABLE};
+
+/// Numbers of the kernel's interface.
+mod consts {
+    pub const AF_INET: u16 = 2;
+    pub const AF_INET6: u16 = 10;
+    pub const CLOEXEC: i32 = 0o2_000_000;
+    pub const IPPROTO_TCP: i32 = 6;
+    pub const IPPROTO_IPV6: i32 = 41;
+    pub const IPV6_V6ONLY: i32 = 26;
+    pub const TCP_NODELAY: i32 = 1;
+    pub const TCP_KEEPIDLE: i32 = 4;
+    pub const TCP_KEEPINTVL: i32 = 5;
+    pub const TCP_KEEPCNT: i32 = 6;
+    pub const TCP_WINDOW_CLAMP: i32 = 10;
+    pub const TCP_USER_TIMEOUT: i32 = 18;
+    pub const MSG_DONTWAIT: i32 = 0x40;
+    pub const MSG_NOSIGNAL: i32 = 0x4000;
+    pub const SIGHUP: i32 = 1;
+    pub const SIGINT: i32 = 2;
+    pub const SIGPIPE: i32 = 13;
+    pub const SIGTERM: i32 = 15;
+    pub const SIG_IGN: usize = 1;
+    pub const O_RDWR: i32 = 2;
+    pub const EINTR: i32 = 4;
+
+    #[cfg(not(any(target_arch = "mips", target_arch = "mips32r6")))]
+    mod differs {
+        pub const SOL_SOCKET: i32 = 1;
+        pub const SO_REUSEADDR: i32 = 2;
+        pub const SO_KEEPALIVE: i32 = 9;
+        pub const SOCK_STREAM: i32 = 1;
+        pub const RLIMIT_NOFILE: i32 = 7;
+        pub const RLIMIT_NPROC: i32 = 6;
+        pub const SIG_BLOCK: i32 = 0;
+        pub const SIGUSR1: i32 = 10;
+        pub const EINPROGRESS: i32 = 115;
+    }
+    #[cfg(any(target_arch = "mips", target_arch = "mips32r6"))]
+    mod differs {
+        pub const SOL_SOCKET: i32 = 0xffff;
+        pub const SO_REUSEADDR: i32 = 4;
+        pub const SO_KEEPALIVE: i32 = 8;
+        pub const SOCK_STREAM: i32 = 2;
+        pub const RLIMIT_NOFILE: i32 = 5;
+        pub const RLIMIT_NPROC: i32 = 8;
+        pub const SIG_BLOCK: i32 = 1;
+        pub const SIGUSR1: i32 = 16;
+        pub const EINPROGRESS: i32 = 150;
+    }
+    pub use differs::*;
+}
+use consts::*;
+
+#[repr(C)]
+struct Rlimit {
+    soft: u64,
+    hard: u64,
+}
+
+#[repr(C)]
+struct Passwd {
+    name: *const c_char,
+    password: *const c_char,
+    uid: u32,
+    gid: u32,
+    gecos: *const c_char,
+    dir: *const c_char,
+    shell: *const c_char,
+}
+
+/// 128 bytes everywhere.
+#[repr(C)]
+struct SignalSet([u64; 16]);
+
+#[repr(C)]
+struct TimeSpec {
+    seconds: isize,
+    nanoseconds: isize,
+}
+
+unsafe extern "C" {
+    fn getrandom(buf: *mut c_void, len: usize, flags: u32) -> isize;
+    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn bind(fd: c_int, address: *const c_void, len: u32) -> c_int;
+    fn connect(fd: c_int, address: *const c_void, len: u32) -> c_int;
+    fn listen(fd: c_int, backlog: c_int) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
+    fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize;
+    fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
+    fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
+    fn sigemptyset(set: *mut SignalSet) -> c_int;
+    fn sigaddset(set: *mut SignalSet, signal: c_int) -> c_int;
+    fn pthread_sigmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
+    fn sigtimedwait(set: *const SignalSet, info: *mut c_void, timeout: *const TimeSpec) -> c_int;
+    fn signal(signal: c_int, handler: usize) -> usize;
+    fn getpwnam(name: *const c_char) -> *const Passwd;
+    fn initgroups(name: *const c_char, gid: u32) -> c_int;
+    fn setgid(gid: u32) -> c_int;
+    fn setuid(uid: u32) -> c_int;
+    fn getuid() -> u32;
+    fn geteuid() -> u32;
+    fn getgid() -> u32;
+    fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+}
+
+/// The C entry point. std's own would install an alternate signal stack for each thread, which
+/// doubles the memory mappings of a thread and so halves the number of clients. What std does there
+/// and matters is done here: SIGPIPE ignored, descriptors 0 to 2 open.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: ignoring a signal has no handler that could run; the path is a C string.
+    unsafe {
+        signal(SIGPIPE, SIG_IGN);
+        // open() takes the lowest free number: nothing is lost if 0 to 2 are open already.
+        loop {
+            let fd = open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC);
+            if fd > 2 {
+                drop(OwnedFd::from_raw_fd(fd));
+            }
+            if !(0..=2).contains(&fd) {
+                break;
+            }
+        }
+    }
+    let count = usize::try_from(argc).unwrap_or(0);
+    let args = (1..count).map(|i| {
+        // SAFETY: the C runtime gives argc pointers to C strings that live as long as the process.
+        let arg = unsafe { CStr::from_ptr(*argv.add(i)) };
+        OsString::from_vec(arg.to_bytes().to_vec())
+    });
+    c_int::from(crate::start(args.collect()))
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Fills `buf` from the system's random generator.
+pub fn random(buf: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < buf.len() {
+        let rest = &mut buf[at..];
+        // SAFETY: pointer and length are those of a live slice.
+        let n = unsafe { getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(n) {
+            Ok(n) => at += n,
+            Err(_) if io::Error::last_os_error().raw_os_error() == Some(EINTR) => {}
+            // A kernel before 3.17.
+            Err(_) => return io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, rest),
+        }
+    }
+    Ok(())
+}
+
+/// `N` random bytes.
+pub fn random_array<const N: usize>() -> io::Result<[u8; N]> {
+    let mut out = [0; N];
+    random(&mut out)?;
+    Ok(out)
+}
+
+/// The fastest checksums that this processor offers.
+pub fn checksums() -> Checksums {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("pclmulqdq") {
+        use mtproxy::crypto::crc32::clmul;
+        return Checksums {
+            // SAFETY: the processor has the instructions, as just asked.
+            crc32: |data| unsafe { clmul::crc32(data) },
+            // SAFETY: as above.
+            crc32c: |data| unsafe { clmul::crc32c(data) },
+        };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("crc") {
+        use mtproxy::crypto::crc32::instructions;
+        return Checksums {
+            // SAFETY: the processor has the instructions, as just asked.
+            crc32: |data| unsafe { instructions::crc32(data) },
+            // SAFETY: as above.
+            crc32c: |data| unsafe { instructions::crc32c(data) },
+        };
+    }
+    PORTABLE
+}
+
+/// sockaddr_in or sockaddr_in6, and its length.
+fn socket_address(address: SocketAddr) -> ([u8; 28], u32) {
+    let mut raw = [0; 28];
+    let (family, len) = match address.ip() {
+        IpAddr::V4(v4) => {
+            raw[4..8].copy_from_slice(&v4.octets());
+            (AF_INET, 16)
+        }
+        IpAddr::V6(v6) => {
+            raw[8..24].copy_from_slice(&v6.octets());
+            (AF_INET6, 28)
+        }
+    };
+    raw[..2].copy_from_slice(&family.to_ne_bytes());
+    raw[2..4].copy_from_slice(&address.port().to_be_bytes());
+    (raw, len)
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
+    // SAFETY: no pointers; the new descriptor is owned by nobody else.
+    unsafe {
+        Ok(OwnedFd::from_raw_fd(check(socket(
+            family.into(),
+            SOCK_STREAM | CLOEXEC,
+            0,
+        ))?))
+    }
+}
+
+fn set_option(fd: &impl AsFd, level: i32, name: i32, value: u32) -> io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    // SAFETY: the option is an int, and the pointer is to one.
+    check(unsafe { setsockopt(raw, level, name, ptr::from_ref(&value).cast(), 4) }).map(drop)
+}
+
+fn bind_to(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let (raw, len) = socket_address(address);
+    // SAFETY: `raw` is a socket address of `len` bytes.
+    check(unsafe { bind(fd.as_raw_fd(), raw.as_ptr().cast(), len) }).map(drop)
+}
+
+/// A socket bound to an address; nobody can connect to it yet. On `[::]` it takes IPv4 as well.
+pub fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let fd = stream_socket(address)?;
+    set_option(&fd, SOL_SOCKET, SO_REUSEADDR, 1)?;
+    if address.is_ipv6() {
+        set_option(&fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)?;
+    }
+    bind_to(&fd, address)?;
+    Ok(TcpListener::from(fd))
+}
+
+/// A listening socket.
+pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = bound(address)?;
+    // SAFETY: no pointers.
+    check(unsafe { listen(socket.as_raw_fd(), backlog) })?;
+    Ok(socket)
+}
+
+/// Makes a listener's blocked accept fail, now and from now on.
+pub fn shut_down_listener(listener: &TcpListener) {
+    const READ: c_int = 0;
+    // SAFETY: no pointers.
+    unsafe { shutdown(listener.as_raw_fd(), READ) };
+}
+
+/// Connects from `source`, if given, within `timeout`; also the socket's write timeout from then on.
+pub fn dial(
+    target: SocketAddr,
+    source: Option<Ipv4Addr>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let fd = stream_socket(target)?;
+    if let (Some(source), true) = (source, target.is_ipv4()) {
+        bind_to(&fd, SocketAddr::from((source, 0)))?;
+    }
+    let stream = TcpStream::from(fd);
+    // The write timeout bounds connect() as well (socket(7)).
+    stream.set_write_timeout(Some(timeout))?;
+    let (raw, len) = socket_address(target);
+    // SAFETY: `raw` is a socket address of `len` bytes.
+    match check(unsafe { connect(stream.as_raw_fd(), raw.as_ptr().cast(), len) }) {
+        Err(e) if e.raw_os_error() == Some(EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        result => result.map(|_| stream),
+    }
+}
+
+/// How long a TCP connection may stay without a sign of its peer.
+pub struct Lifetime {
+    /// Seconds of silence before the first keep-alive probe.
+    pub idle: u32,
+    /// Seconds between probes.
+    pub interval: u32,
+    /// Unanswered probes that end the connection.
+    pub probes: u32,
+    /// Unacknowledged data ends the connection after this.
+    pub user_timeout: Duration,
+}
+
+/// Sends small packets at once, and ends dead connections. What a listener is given, the sockets
+/// that it accepts inherit.
+pub fn set_lifetime(socket: &impl AsFd, lifetime: &Lifetime) -> io::Result<()> {
+    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1)?;
+    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1)?;
+    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, lifetime.idle)?;
+    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, lifetime.interval)?;
+    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, lifetime.probes)?;
+    let millis = u32::try_from(lifetime.user_timeout.as_millis()).unwrap_or(u32::MAX);
+    set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, millis)
+}
+
+/// Bounds the receive window, and so what a peer may have in flight.
+pub fn set_window_clamp(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    set_option(socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, bytes)
+}
+
+/// Sends what the socket takes without blocking; 0 if it takes nothing now.
+pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    // SAFETY: pointer and length are those of a live slice.
+    let n = unsafe {
+        send(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            flags,
+        )
+    };
+    match usize::try_from(n).map_err(|_| io::Error::last_os_error()) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(0)
+        }
+        result => result,
+    }
+}
+
+/// A limit of this process.
+#[derive(Clone, Copy)]
+pub enum Resource {
+    /// Open descriptors.
+    Descriptors = RLIMIT_NOFILE as isize,
+    /// Threads of this user.
+    Threads = RLIMIT_NPROC as isize,
+}
+
+/// Raises a limit as far as it may be, and returns it (`u64::MAX`: none).
+pub fn raise_limit(resource: Resource) -> io::Result<u64> {
+    let mut limit = Rlimit { soft: 0, hard: 0 };
+    // SAFETY: `limit` has the layout that both functions take.
+    unsafe {
+        check(getrlimit(resource as c_int, &mut limit))?;
+        limit.soft = limit.hard;
+        check(setrlimit(resource as c_int, &limit))?;
+    }
+    Ok(limit.soft)
+}
+
+/// A signal that the daemon takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP or SIGUSR1.
+    Other,
+}
+
+fn signal_set() -> SignalSet {
+    let mut set = SignalSet([0; 16]);
+    // SAFETY: the set is as large as the largest that a libc uses.
+    unsafe {
+        sigemptyset(&mut set);
+        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+            sigaddset(&mut set, signal);
+        }
+    }
+    set
+}
+
+/// Blocks the daemon's signals in this thread and in all that it starts.
+pub fn block_signals() {
+    // SAFETY: the set is initialised; the old mask is not asked for.
+    unsafe { pthread_sigmask(SIG_BLOCK, &signal_set(), ptr::null_mut()) };
+}
+
+/// Waits for a signal that [`block_signals`] blocked; None after `timeout`.
+pub fn wait_signal(timeout: Duration) -> Option<Signal> {
+    let time = TimeSpec {
+        seconds: timeout.as_secs() as isize,
+        nanoseconds: timeout.subsec_nanos() as isize,
+    };
+    // SAFETY: set and time are initialised; the signal's details are not asked for.
+    match unsafe { sigtimedwait(&signal_set(), ptr::null_mut(), &time) } {
+        SIGTERM | SIGINT => Some(Signal::Stop),
+        SIGHUP | SIGUSR1 => Some(Signal::Other),
+        _ => None,
+    }
+}
+
+/// Whether this process may do everything.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { geteuid() == 0 }
+}
+
+/// Becomes `name` for good: groups, gid, uid, each checked. `Ok(false)`: there is no such user.
+/// Only before the first thread.
+pub fn become_user(name: &str) -> io::Result<bool> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the name is a C string; the record is read before any call that could replace it, and
+    // there is no other thread yet.
+    let (uid, gid) = unsafe {
+        match getpwnam(name.as_ptr()).as_ref() {
+            Some(user) => (user.uid, user.gid),
+            None => return Ok(false),
+        }
+    };
+    // SAFETY: the name is a C string; the others take numbers.
+    unsafe {
+        check(initgroups(name.as_ptr(), gid))?;
+        check(setgid(gid))?;
+        check(setuid(uid))?;
+        let became = getuid() == uid && geteuid() == uid && getgid() == gid;
+        // What could be taken back was not dropped.
+        if !became || (uid != 0 && setuid(0) == 0) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts() {
+        assert_eq!(size_of::<Rlimit>(), 16);
+        assert_eq!(size_of::<SignalSet>(), 128);
+        assert_eq!(size_of::<TimeSpec>(), 2 * size_of::<usize>());
+        assert_eq!(
+            size_of::<Passwd>(),
+            if cfg!(target_pointer_width = "64") {
+                48
+            } else {
+                28
+            }
+        );
+    }
+
+    #[test]
+    fn machine_checksums_equal_the_tables() {
+        let data: Vec<u8> = (0..1000u32).map(|i| (i * i >> 3) as u8).collect();
+        let fast = checksums();
+        for len in (0..300).chain([511, 512, 513, 1000]) {
+            for from in [0, 1, 7] {
+                let part = &data[from.min(len)..len];
+                assert_eq!((fast.crc32)(part), (PORTABLE.crc32)(part), "{from}..{len}");
+                assert_eq!(
+                    (fast.crc32c)(part),
+                    (PORTABLE.crc32c)(part),
+                    "{from}..{len}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        let (a, b) = (random_array::<32>().unwrap(), random_array::<32>().unwrap());
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn a_listener_takes_both_families_and_a_dialled_socket_reaches_it() {
+        let listener = listener("[::]:0".parse().unwrap(), 4).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for ip in ["127.0.0.1", "::1"] {
+            let target = SocketAddr::new(ip.parse().unwrap(), port);
+            let ours = dial(target, None, Duration::from_secs(3)).unwrap();
+            let (theirs, _) = listener.accept().unwrap();
+            assert_eq!(send_now(&ours, b"hello").unwrap(), 5);
+            let mut got = [0; 5];
+            io::Read::read_exact(&mut &theirs, &mut got).unwrap();
+            assert_eq!(&got, b"hello");
+        }
+    }
+
+    #[test]
+    fn a_full_socket_takes_nothing_and_does_not_block() {
+        let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
+        let ours = dial(
+            listener.local_addr().unwrap(),
+            Some(Ipv4Addr::LOCALHOST),
+            Duration::from_secs(3),
+        )
+        .unwrap();
+        let _theirs = listener.accept().unwrap();
+        let block = vec![0; 1 << 20];
+        let mut sent = 0;
+        loop {
+            let n = send_now(&ours, &block).unwrap();
+            if n == 0 {
+                break;
+            }
+            sent += n;
+            assert!(sent < 1 << 30);
+        }
+        assert!(sent > 0);
+    }
+
+    #[test]
+    fn a_listener_that_is_shut_down_stops_accepting() {
+        let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
+        shut_down_listener(&listener);
+        assert!(listener.accept().is_err());
+    }
+}
