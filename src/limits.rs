@@ -22,7 +22,7 @@ pub const READY_WAIT: Duration = Duration::from_secs(10);
 /// Clients of one set of targets that may wait at a time; more are closed at once.
 pub const MAX_WAITING: usize = 4096;
 /// The reader's buffer while a client is idle, bytes: it is on the stack and stays resident.
-pub const READ_SMALL: usize = 2048;
+pub const READ_SMALL: usize = 1024;
 /// Most bytes that may wait for one client. C: the same. Less when memory is small.
 pub const MAX_OUTBOX: usize = 32 << 20;
 /// How long a client that is to be closed may take to fetch what is queued for it. C: none.
@@ -48,6 +48,10 @@ pub const BACKEND_CONNECT: Duration = Duration::from_secs(3);
 pub const BACKEND_HANDSHAKE: Duration = Duration::from_secs(3);
 /// A write to a middle proxy that gets nothing through for this long ends the connection.
 pub const BACKEND_SEND: Duration = Duration::from_secs(30);
+/// Keep-alive of middle-proxy connections: seconds of silence, and between probes. C: the same.
+pub const BACKEND_KEEPALIVE: u32 = 40;
+/// Keep-alive of middle-proxy connections: unanswered probes. C: the same.
+pub const BACKEND_KEEPALIVE_PROBES: u32 = 5;
 /// Added to the ping interval for the reader's deadline.
 pub const BACKEND_PING_GRACE: Duration = Duration::from_secs(20);
 /// Default interval of pings. C: never pings.
@@ -88,8 +92,15 @@ pub const THREAD_STACK: usize = 64 << 10;
 pub const THREAD_LINGER: Duration = Duration::from_secs(10);
 /// Budget of all buffers where --msg-buffers-size gives none, bytes: C's default is 256 MiB.
 pub const BUFFER_BUDGET: u64 = 256 << 20;
-/// Sizes of pooled buffers, bytes: small packets, a TCP window, file parts, the longest packet.
-pub const BUFFER_CLASSES: [usize; 5] = [1 << 11, 1 << 14, 1 << 16, 1 << 18, (1 << 20) + (1 << 12)];
+/// Sizes of pooled buffers, bytes: pings, small packets, a TCP window, file parts, the longest packet.
+pub const BUFFER_CLASSES: [usize; 6] = [
+    1 << 9,
+    1 << 11,
+    1 << 14,
+    1 << 16,
+    1 << 18,
+    (1 << 20) + (1 << 12),
+];
 /// Free bytes that the pool keeps for each size class.
 pub const POOL_KEEP: usize = 4 << 20;
 /// How often refusals are summed up in the log while there are any.

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
@@ -28,15 +29,23 @@ pub enum Outcome {
     Broken,
 }
 
-/// What waits for one client. Guarded by the client's lock.
+/// The way down to one client. Guarded by the client's lock.
 pub struct Outbox {
     cipher: Ctr,
+    /// There while a writer is busy.
+    backlog: Option<Box<Backlog>>,
+    /// Since when, in seconds of [`now`]. Not an `Instant`: each idle client has one of these, and
+    /// with a few bytes less it fits a smaller size class of musl's malloc.
+    closing: Option<u32>,
+}
+
+/// What waits for a writer, in order.
+#[derive(Default)]
+struct Backlog {
     /// Filled parts are what is to be sent, the first `sealed` of them encrypted already.
     queue: VecDeque<Buffer>,
     sealed: usize,
     bytes: usize,
-    writing: bool,
-    closing: Option<Instant>,
 }
 
 impl Outbox {
@@ -44,10 +53,7 @@ impl Outbox {
     pub fn new(cipher: Ctr) -> Outbox {
         Outbox {
             cipher,
-            queue: VecDeque::new(),
-            sealed: 0,
-            bytes: 0,
-            writing: false,
+            backlog: None,
             closing: None,
         }
     }
@@ -57,11 +63,11 @@ impl Outbox {
         if self.closing.is_some() {
             return Outcome::Done;
         }
-        if self.writing {
-            if self.bytes + packet.len() > buffers::outbox_cap() {
+        if let Some(backlog) = &mut self.backlog {
+            if backlog.bytes + packet.len() > buffers::outbox_cap() {
                 return Outcome::Flood;
             }
-            self.append(packet);
+            backlog.append(packet);
             return Outcome::Done;
         }
         self.cipher.apply(packet);
@@ -72,12 +78,61 @@ impl Outbox {
         if sent == packet.len() {
             return Outcome::Done;
         }
-        self.append(&packet[sent..]);
-        self.sealed = self.queue.len();
-        self.writing = true;
+        let backlog = self.backlog.insert(Box::default());
+        backlog.append(&packet[sent..]);
+        backlog.sealed = backlog.queue.len();
         Outcome::StartWriter
     }
 
+    /// What the writer is to write next, encrypted. None: it has to leave, nothing waits any more.
+    pub fn next(&mut self) -> Option<Buffer> {
+        let backlog = self.backlog.as_mut()?;
+        let Some(mut buffer) = backlog.queue.pop_front() else {
+            self.backlog = None;
+            return None;
+        };
+        if backlog.sealed > 0 {
+            backlog.sealed -= 1;
+        } else {
+            self.cipher.apply(buffer.filled_mut());
+        }
+        Some(buffer)
+    }
+
+    /// `n` bytes of what [`Outbox::next`] gave have been written.
+    pub fn written(&mut self, n: usize) {
+        if let Some(backlog) = &mut self.backlog {
+            // discard() may have come in between.
+            backlog.bytes = backlog.bytes.saturating_sub(n);
+        }
+    }
+
+    /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
+    pub fn close(&mut self) -> bool {
+        self.closing.get_or_insert_with(now);
+        self.backlog.is_none()
+    }
+
+    /// Seconds since the outbox only drains.
+    pub fn closing_for(&self) -> Option<u32> {
+        self.closing.map(|since| now().saturating_sub(since))
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    /// Forgets what waits; the connection is broken.
+    pub fn discard(&mut self) {
+        self.closing.get_or_insert_with(now);
+        if let Some(backlog) = &mut self.backlog {
+            **backlog = Backlog::default();
+        }
+    }
+}
+
+impl Backlog {
     /// Queues bytes behind what is there; small packets share a buffer.
     fn append(&mut self, mut bytes: &[u8]) {
         self.bytes += bytes.len();
@@ -92,50 +147,12 @@ impl Outbox {
             self.queue.push_back(buffer);
         }
     }
+}
 
-    /// What the writer is to write next, encrypted. None: it has to leave, nothing waits any more.
-    pub fn next(&mut self) -> Option<Buffer> {
-        let Some(mut buffer) = self.queue.pop_front() else {
-            self.writing = false;
-            self.queue = VecDeque::new();
-            return None;
-        };
-        if self.sealed > 0 {
-            self.sealed -= 1;
-        } else {
-            self.cipher.apply(buffer.filled_mut());
-        }
-        Some(buffer)
-    }
-
-    /// `n` bytes of what [`Outbox::next`] gave have been written.
-    pub fn written(&mut self, n: usize) {
-        // discard() may have come in between.
-        self.bytes = self.bytes.saturating_sub(n);
-    }
-
-    /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
-    pub fn close(&mut self) -> bool {
-        self.closing.get_or_insert_with(Instant::now);
-        !self.writing
-    }
-
-    /// Since when the outbox only drains.
-    pub fn closing_since(&self) -> Option<Instant> {
-        self.closing
-    }
-
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Forgets what waits; the connection is broken.
-    pub fn discard(&mut self) {
-        self.queue = VecDeque::new();
-        self.bytes = 0;
-        self.closing.get_or_insert_with(Instant::now);
-    }
+/// Seconds since the first call.
+pub fn now() -> u32 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs() as u32
 }
 
 /// Moves as much of `bytes` as fits behind the filled part; returns the rest.

@@ -8,14 +8,14 @@
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mtproxy::proto::transport::{MAX_QUICK_ACK, Transport};
 use mtproxy::proto::wire::ConnId;
 
 use crate::buffers;
-use crate::outbox::{Outbox, Outcome};
+use crate::outbox::{Outbox, Outcome, now};
 use crate::stats::{Close, STATS};
 
 const SLOT_BITS: u32 = 22;
@@ -124,12 +124,6 @@ impl Client {
     fn holds(&self) -> usize {
         self.outbox().bytes() + self.receiving.load(Ordering::Relaxed)
     }
-}
-
-/// Seconds since the first call.
-fn now() -> u32 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs() as u32
 }
 
 #[derive(Default)]

@@ -2,13 +2,10 @@
 //! one. This is the only file with unsafe code. The declarations stand in for the libc crate; types
 //! and constants were compared on all targets (MIPS differs, see `consts`).
 
-#[cfg(not(test))]
-use std::ffi::{CStr, OsString};
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-#[cfg(not(test))]
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::time::Duration;
@@ -39,31 +36,17 @@ mod consts {
     pub const O_RDWR: i32 = 2;
     pub const EINTR: i32 = 4;
 
-    #[cfg(not(any(target_arch = "mips", target_arch = "mips32r6")))]
-    mod differs {
-        pub const SOL_SOCKET: i32 = 1;
-        pub const SO_REUSEADDR: i32 = 2;
-        pub const SO_KEEPALIVE: i32 = 9;
-        pub const SOCK_STREAM: i32 = 1;
-        pub const RLIMIT_NOFILE: i32 = 7;
-        pub const RLIMIT_NPROC: i32 = 6;
-        pub const SIG_BLOCK: i32 = 0;
-        pub const SIGUSR1: i32 = 10;
-        pub const EINPROGRESS: i32 = 115;
-    }
-    #[cfg(any(target_arch = "mips", target_arch = "mips32r6"))]
-    mod differs {
-        pub const SOL_SOCKET: i32 = 0xffff;
-        pub const SO_REUSEADDR: i32 = 4;
-        pub const SO_KEEPALIVE: i32 = 8;
-        pub const SOCK_STREAM: i32 = 2;
-        pub const RLIMIT_NOFILE: i32 = 5;
-        pub const RLIMIT_NPROC: i32 = 8;
-        pub const SIG_BLOCK: i32 = 1;
-        pub const SIGUSR1: i32 = 16;
-        pub const EINPROGRESS: i32 = 150;
-    }
-    pub use differs::*;
+    // MIPS has its own numbers for these.
+    pub const SOL_SOCKET: i32 = if MIPS { 0xffff } else { 1 };
+    pub const SO_REUSEADDR: i32 = if MIPS { 4 } else { 2 };
+    pub const SO_KEEPALIVE: i32 = if MIPS { 8 } else { 9 };
+    pub const SOCK_STREAM: i32 = if MIPS { 2 } else { 1 };
+    pub const RLIMIT_NOFILE: i32 = if MIPS { 5 } else { 7 };
+    pub const RLIMIT_NPROC: i32 = if MIPS { 8 } else { 6 };
+    pub const SIG_BLOCK: i32 = if MIPS { 1 } else { 0 };
+    pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
+    pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
+    const MIPS: bool = cfg!(target_arch = "mips");
 }
 use consts::*;
 
@@ -123,8 +106,8 @@ unsafe extern "C" {
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
 /// doubles the memory mappings of a thread and so halves the number of clients. What std does there
 /// and matters is done here: SIGPIPE ignored, descriptors 0 to 2 open.
-#[cfg(not(test))]
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(test, allow(dead_code))] // the test harness has its own
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: ignoring a signal has no handler that could run; the path is a C string.
     unsafe {
@@ -310,13 +293,18 @@ pub struct Lifetime {
 /// Sends small packets at once, and ends dead connections. What a listener is given, the sockets
 /// that it accepts inherit.
 pub fn set_lifetime(socket: &impl AsFd, lifetime: &Lifetime) -> io::Result<()> {
-    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1)?;
-    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1)?;
-    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, lifetime.idle)?;
-    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, lifetime.interval)?;
-    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, lifetime.probes)?;
     let millis = u32::try_from(lifetime.user_timeout.as_millis()).unwrap_or(u32::MAX);
-    set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, millis)
+    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1)?;
+    for (name, value) in [
+        (TCP_NODELAY, 1),
+        (TCP_KEEPIDLE, lifetime.idle),
+        (TCP_KEEPINTVL, lifetime.interval),
+        (TCP_KEEPCNT, lifetime.probes),
+        (TCP_USER_TIMEOUT, millis),
+    ] {
+        set_option(socket, IPPROTO_TCP, name, value)?;
+    }
+    Ok(())
 }
 
 /// Bounds the receive window, and so what a peer may have in flight.
@@ -464,7 +452,7 @@ mod tests {
 
     #[test]
     fn machine_checksums_equal_the_tables() {
-        let data: Vec<u8> = (0..1000u32).map(|i| (i * i >> 3) as u8).collect();
+        let data: Vec<u8> = (0..1000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let fast = checksums();
         for len in (0..300).chain([511, 512, 513, 1000]) {
             for from in [0, 1, 7] {

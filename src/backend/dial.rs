@@ -73,59 +73,28 @@ pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
     let socket = sys::dial(target, setup.source, limits::BACKEND_CONNECT)
         .map_err(|e| DialError::Connect(e.kind()))?;
     let lifetime = sys::Lifetime {
-        idle: 40,
-        interval: 40,
-        probes: 5,
+        idle: limits::BACKEND_KEEPALIVE,
+        interval: limits::BACKEND_KEEPALIVE,
+        probes: limits::BACKEND_KEEPALIVE_PROBES,
         user_timeout: limits::BACKEND_SEND,
     };
     sys::set_lifetime(&socket, &lifetime)?;
-    let deadline = Instant::now() + limits::BACKEND_HANDSHAKE;
     let local = socket.local_addr()?;
     warn_of_nat(local, target, setup);
-    let mut reader = FrameReader::new(setup.checksums.crc32);
-    let mut writer = FrameWriter::new(setup.checksums.crc32);
-
-    let nonce = sys::random_array()?;
-    let now = unix_now();
-    let selector = setup.secret.selector();
-    send(
-        &socket,
-        &mut writer,
-        &handshake::nonce(selector, now, &nonce),
-    )?;
-    let answer = receive(&socket, &mut reader, deadline)?;
-    let keys = middle_key::derive(&KeyInputs {
-        server_nonce: handshake::accept_nonce(&answer, selector, now)
-            .map_err(DialError::Refusal)?,
-        client_nonce: nonce,
-        client_time: now,
-        server: setup.nat.translate(target),
-        client: setup.nat.translate(local),
-        secret: setup.secret.bytes(),
-    });
-    reader.start_cipher(&keys.read).map_err(DialError::Frame)?;
-    writer.start_cipher(&keys.write);
-
-    let us = process_id(local, setup.start_time);
-    send(
-        &socket,
-        &mut writer,
-        &handshake::handshake(us, ProcessId::of_peer(target)),
-    )?;
-    let answer = receive(&socket, &mut reader, deadline)?;
-    match handshake::accept_handshake(&answer, us) {
-        Ok(true) => {
-            reader.set_checksum(setup.checksums.crc32c);
-            writer.set_checksum(setup.checksums.crc32c);
-        }
-        Ok(false) => {}
-        Err(refusal) => {
-            if let Some(code) = refusal.code() {
-                send(&socket, &mut writer, &handshake::handshake_error(code, us))?;
-            }
-            return Err(DialError::Refusal(refusal));
-        }
-    }
+    let mut opening = Opening {
+        reader: FrameReader::new(setup.checksums.crc32),
+        writer: FrameWriter::new(setup.checksums.crc32),
+        deadline: Instant::now() + limits::BACKEND_HANDSHAKE,
+        socket,
+    };
+    opening.exchange_nonces(local, target, setup)?;
+    opening.shake_hands(process_id(local, setup.start_time), target, setup)?;
+    let Opening {
+        socket,
+        reader,
+        writer,
+        ..
+    } = opening;
     socket.set_read_timeout(Some(setup.ping_interval + limits::BACKEND_PING_GRACE))?;
     socket.set_write_timeout(Some(limits::BACKEND_SEND))?;
     Ok(Ready {
@@ -134,6 +103,98 @@ pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
         writer,
         local,
     })
+}
+
+/// A connection before it is ready.
+struct Opening {
+    socket: TcpStream,
+    reader: FrameReader,
+    writer: FrameWriter,
+    deadline: Instant,
+}
+
+impl Opening {
+    /// Frames -2 of both directions; from then on both are encrypted.
+    fn exchange_nonces(
+        &mut self,
+        local: SocketAddr,
+        target: SocketAddr,
+        setup: &Setup,
+    ) -> Result<(), DialError> {
+        let nonce = sys::random_array()?;
+        let now = unix_now();
+        let selector = setup.secret.selector();
+        self.send(&handshake::nonce(selector, now, &nonce))?;
+        let answer = self.receive()?;
+        let keys = middle_key::derive(&KeyInputs {
+            server_nonce: handshake::accept_nonce(&answer, selector, now)
+                .map_err(DialError::Refusal)?,
+            client_nonce: nonce,
+            client_time: now,
+            server: setup.nat.translate(target),
+            client: setup.nat.translate(local),
+            secret: setup.secret.bytes(),
+        });
+        self.reader
+            .start_cipher(&keys.read)
+            .map_err(DialError::Frame)?;
+        self.writer.start_cipher(&keys.write);
+        Ok(())
+    }
+
+    /// Frames -1 of both directions.
+    fn shake_hands(
+        &mut self,
+        us: ProcessId,
+        target: SocketAddr,
+        setup: &Setup,
+    ) -> Result<(), DialError> {
+        self.send(&handshake::handshake(us, ProcessId::of_peer(target)))?;
+        let answer = self.receive()?;
+        match handshake::accept_handshake(&answer, us) {
+            Ok(true) => {
+                self.reader.set_checksum(setup.checksums.crc32c);
+                self.writer.set_checksum(setup.checksums.crc32c);
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(refusal) => {
+                if let Some(code) = refusal.code() {
+                    self.send(&handshake::handshake_error(code, us))?;
+                }
+                Err(DialError::Refusal(refusal))
+            }
+        }
+    }
+
+    fn send(&mut self, payload: &[u8]) -> Result<(), DialError> {
+        let mut buf = [0; FRAME_HEAD + PAYLOAD_LEN + SEAL_ROOM];
+        let place = FRAME_HEAD..FRAME_HEAD + payload.len();
+        buf[place.clone()].copy_from_slice(payload);
+        let end = place.end + SEAL_ROOM;
+        let wire = self
+            .writer
+            .seal(&mut buf[..end], place)
+            .ok_or(DialError::Frame(FrameError::Length))?;
+        Ok(self.socket.write_all(&buf[wire])?)
+    }
+
+    fn receive(&mut self) -> Result<Vec<u8>, DialError> {
+        loop {
+            if let Some(frame) = self.reader.take().map_err(DialError::Frame)? {
+                return Ok(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(DialError::Io(ErrorKind::TimedOut));
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.read(self.reader.space())? {
+                0 => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
+                n => self.reader.received(n),
+            }
+        }
+    }
 }
 
 /// Once: a private address here is nearly always translated on the way, and then no handshake works.
@@ -165,37 +226,5 @@ fn process_id(local: SocketAddr, start_time: u32) -> ProcessId {
         port: u16::MAX,
         pid: std::process::id() as u16,
         time: start_time,
-    }
-}
-
-fn send(mut socket: &TcpStream, writer: &mut FrameWriter, payload: &[u8]) -> Result<(), DialError> {
-    let mut buf = [0; FRAME_HEAD + PAYLOAD_LEN + SEAL_ROOM];
-    let place = FRAME_HEAD..FRAME_HEAD + payload.len();
-    buf[place.clone()].copy_from_slice(payload);
-    let end = place.end + SEAL_ROOM;
-    let wire = writer
-        .seal(&mut buf[..end], place)
-        .ok_or(DialError::Frame(FrameError::Length))?;
-    Ok(socket.write_all(&buf[wire])?)
-}
-
-fn receive(
-    mut socket: &TcpStream,
-    reader: &mut FrameReader,
-    deadline: Instant,
-) -> Result<Vec<u8>, DialError> {
-    loop {
-        if let Some(frame) = reader.take().map_err(DialError::Frame)? {
-            return Ok(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(DialError::Io(ErrorKind::TimedOut));
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(reader.space())? {
-            0 => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
-            n => reader.received(n),
-        }
     }
 }

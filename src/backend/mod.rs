@@ -66,11 +66,12 @@ fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
                 failures += 1;
                 // Another target may be alive: only after a whole round is it time to wait.
                 let wait = failures % set.targets.len() == 0;
-                let retry = if wait { backoff.peek() } else { Duration::ZERO };
+                let retry = if wait { backoff.0.as_millis() } else { 0 };
                 log::event(format_args!(
-                    "backend_failed target={target} reason={} retry={:.1}",
+                    "backend_failed target={target} reason={} retry={}.{:03}",
                     error.word(),
-                    retry.as_secs_f32()
+                    retry / 1000,
+                    retry % 1000
                 ));
                 turn += 1;
                 if !wait {
@@ -93,17 +94,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait to come, before its jitter.
-    fn peek(&self) -> Duration {
-        self.0
-    }
-
     /// The wait to come; `jitter` spreads it.
     fn next(&mut self, jitter: u8) -> Duration {
         let spread = |most: u64| Duration::from_millis(u64::from(jitter) * most / 256);
         let wait = self.0;
         if wait < BACKOFF_MAX {
-            self.0 = wait.mul_f32(1.5) + spread(200);
+            self.0 = wait + wait / 2 + spread(200);
         }
         wait + spread(100)
     }
@@ -190,17 +186,11 @@ mod tests {
     #[test]
     fn waits_grow_by_half_until_twenty_seconds() {
         let mut backoff = Backoff::default();
-        let mut waits: Vec<f32> = (0..12).map(|_| backoff.next(0).as_secs_f32()).collect();
-        assert_eq!(waits[..4], [1.0, 1.5, 2.25, 3.375]);
-        assert!(
-            waits[8] >= 20.0 && waits[9] == waits[8] && waits[11] == waits[8],
-            "{waits:?}"
-        );
+        let mut waits: Vec<u128> = (0..12).map(|_| backoff.next(0).as_millis()).collect();
+        assert_eq!(waits[..4], [1000, 1500, 2250, 3375]);
+        assert!(waits[8] >= 20_000 && waits[9] == waits[8] && waits[11] == waits[8]);
         let mut backoff = Backoff::default();
-        waits = (0..2).map(|_| backoff.next(255).as_secs_f32()).collect();
-        assert!(
-            (1.09..1.1).contains(&waits[0]) && (1.78..1.8).contains(&waits[1]),
-            "{waits:?}"
-        );
+        waits = (0..2).map(|_| backoff.next(255).as_millis()).collect();
+        assert!((1090..1100).contains(&waits[0]) && (1780..1800).contains(&waits[1]));
     }
 }

@@ -54,8 +54,8 @@ fn write_all(client: &Client, mut bytes: &[u8]) -> Result<(), Close> {
     while !bytes.is_empty() {
         let late = client
             .outbox()
-            .closing_since()
-            .is_some_and(|since| since.elapsed() >= CLOSE_DRAIN);
+            .closing_for()
+            .is_some_and(|s| u64::from(s) >= CLOSE_DRAIN.as_secs());
         if late {
             return Err(Close::Stalled);
         }

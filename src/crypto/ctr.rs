@@ -1,7 +1,15 @@
 //! One direction of an obfuscated2 stream: AES-256-CTR with a 128-bit big-endian counter
 //! (protocol.md 3.2). The IV is the first counter block.
 
-use aes::cipher::{KeyIvInit, StreamCipher};
+use aes::cipher::{Block, InnerIvInit, KeyInit, StreamCipherCore};
+
+/// Bytes of a cipher block.
+const BLOCK: usize = 16;
+
+/// From this many blocks on they are computed side by side. That is many times as fast and takes
+/// 7 KiB of stack, which then stay resident in a client's thread for as long as it lives; what an
+/// idle client says now and then goes block by block.
+const BULK: usize = 16;
 
 /// Key and first counter block of one direction.
 #[derive(Clone)]
@@ -13,18 +21,64 @@ pub struct StreamKey {
 }
 
 /// A running cipher stream; encryption and decryption are the same.
-pub struct Ctr(ctr::Ctr128BE<aes::Aes256>);
+pub struct Ctr {
+    core: ctr::CtrCore<aes::Aes256Enc, ctr::flavors::Ctr128BE>,
+    keystream: [u8; BLOCK],
+    /// Bytes of `keystream` that have been used.
+    used: usize,
+}
 
 impl Ctr {
     /// A stream at offset 0.
     pub fn new(key: &StreamKey) -> Ctr {
-        Ctr(ctr::Ctr128BE::new((&key.key).into(), (&key.iv).into()))
+        let cipher = aes::Aes256Enc::new((&key.key).into());
+        let core = ctr::CtrCore::inner_iv_init(cipher, (&key.iv).into());
+        Ctr {
+            core,
+            keystream: [0; BLOCK],
+            used: BLOCK,
+        }
     }
 
     /// Encrypts or decrypts the next `data.len()` bytes of the stream in place.
     pub fn apply(&mut self, data: &mut [u8]) {
-        self.0.apply_keystream(data);
+        let left = self.keystream.get(self.used..).unwrap_or_default();
+        let started = left.len().min(data.len());
+        let (head, rest) = data.split_at_mut_checked(started).unwrap_or_default();
+        xor(head, left);
+        self.used = self.used.saturating_add(started);
+        let (blocks, tail) = rest.as_chunks_mut::<BLOCK>();
+        if blocks.len() >= BULK {
+            self.apply_bulk(blocks);
+        } else {
+            for block in blocks {
+                self.next_block();
+                xor(block, &self.keystream);
+            }
+        }
+        if !tail.is_empty() {
+            self.next_block();
+            xor(tail, &self.keystream);
+            self.used = tail.len();
+        }
     }
+
+    #[inline(never)]
+    fn apply_bulk(&mut self, blocks: &mut [[u8; BLOCK]]) {
+        self.core
+            .apply_keystream_blocks(Block::<aes::Aes256Enc>::cast_slice_from_core_mut(blocks));
+    }
+
+    #[inline(never)]
+    fn next_block(&mut self) {
+        self.core
+            .write_keystream_block((&mut self.keystream).into());
+        self.used = BLOCK;
+    }
+}
+
+fn xor(data: &mut [u8], keystream: &[u8]) {
+    data.iter_mut().zip(keystream).for_each(|(d, k)| *d ^= k);
 }
 
 #[cfg(test)]
@@ -52,6 +106,22 @@ mod tests {
     #[test]
     fn vectors_whole_and_byte_by_byte() {
         check("aes_256_ctr");
+    }
+
+    #[test]
+    fn bulk_equals_block_by_block_at_any_offset() {
+        let key = StreamKey {
+            key: [1; 32],
+            iv: [0xff; 16],
+        };
+        let mut whole = [0; 3000];
+        Ctr::new(&key).apply(&mut whole);
+        for step in [1, 5, 16, 17, 255, 256, 257, 1024, 1500] {
+            let mut parts = [0; 3000];
+            let mut stream = Ctr::new(&key);
+            parts.chunks_mut(step).for_each(|c| stream.apply(c));
+            assert!(parts == whole, "step {step}");
+        }
     }
 
     #[test]

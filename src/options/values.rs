@@ -86,16 +86,25 @@ pub fn apply_proxy_tag(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
 }
 
 pub fn apply_ping_interval(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds = text
-        .parse()
-        .ok()
-        .filter(|s| plain && (1.0..=3600.0).contains(s));
+    let interval = milliseconds(text).filter(|ms| (1_000..=3_600_000).contains(ms));
     let what = || Wrong::Expected("seconds from 1 to 3600, a fraction allowed".into());
-    typed.ping_interval = Some(Duration::from_secs_f64(seconds.ok_or_else(what)?));
+    typed.ping_interval = Some(Duration::from_millis(interval.ok_or_else(what)?));
     Ok(())
+}
+
+/// Seconds with up to three decimals. Floating point would take 40 KB of the binary.
+fn milliseconds(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |s: &str| s.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    let thousandths: u64 = format!("{fraction:0<3}").parse().ok()?;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(thousandths)
 }
 
 pub fn apply_port(typed: &mut Typed, text: &str) -> Result<(), Wrong> {

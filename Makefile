@@ -1,0 +1,148 @@
+# The one door to this repository: `make help` lists what there is, and CI calls nothing else.
+#
+# Only cargo (and the C compiler's driver that it links with) is needed for build, run and test.
+# `static` needs bash and says what else it wants. CARGO_TARGET_DIR is honoured everywhere.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# run: where Telegram's two files are, the port, the secret (made up if not given), further options.
+SECRET_FILE := proxy-secret
+CONFIG := proxy-multi.conf
+PORT := 8443
+SECRET :=
+ARGS :=
+
+# static, size, test-static: x86_64, aarch64, armv7, arm, mipsel or mips, and what runs its programs.
+TARGET := x86_64
+RUNNER := $(if $(filter x86_64,$(TARGET)),,qemu-$(TARGET:armv7=arm)-static)
+TRIPLE := $(TARGET)-unknown-linux-musl$(if $(filter armv7,$(TARGET)),eabihf)$(if $(filter arm,$(TARGET)),eabi)
+
+# Bounds of the static binary in bytes, checked by `make size`.
+MAX_x86_64 := 700000
+MAX_mipsel := 900000
+
+# The short form of the end-to-end suite: names of tests, or beginnings of names.
+SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic
+
+# Telegram publishes its two files here, and only here.
+TELEGRAM := https://core.telegram.org
+
+.ONESHELL:
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+.PHONY: help build run config test lint fmt bench static size test-static check cargo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	echo "  Variables: PORT SECRET SECRET_FILE CONFIG ARGS (run), ARGS (bench), TARGET RUNNER (static ...)"
+
+# Not listed: what every use of cargo needs, said in one sentence instead of a shell's error.
+cargo:
+	@if ! command -v cargo >/dev/null; then
+	  echo "make: cargo is missing: install Rust 1.89 or newer (rustup; on Debian 12: rustc-web cargo-web)" >&2
+	  exit 1
+	fi
+	if ! command -v cc >/dev/null; then
+	  echo "make: cc is missing, which Rust links with: install a C compiler (on Debian: gcc)" >&2
+	  exit 1
+	fi
+
+build: cargo ## build the program for this machine: target/release/mtproxy
+	@cargo build --locked --release --bin mtproxy
+
+run: build ## start middle mode with Telegram's two files; fetches them if they are missing
+	@fetch=
+	for pair in "proxy-secret=$(SECRET_FILE)" "proxy-multi.conf=$(CONFIG)"; do
+	  file=$${pair#*=}
+	  if [ -r "$$file" ]; then continue; fi
+	  if [ "$$file" != "$${pair%%=*}" ]; then
+	    echo "make run: cannot read $$file" >&2
+	    exit 1
+	  fi
+	  fetch=yes
+	done
+	if [ -n "$$fetch" ]; then $(MAKE) --no-print-directory config; fi
+	secret="$(SECRET)"
+	if [ -z "$$secret" ]; then
+	  secret=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+	fi
+	case $${#secret} in 32) link=dd$$secret ;; *) link=$$secret ;; esac
+	echo "To try it, open this link where Telegram is installed. Elsewhere than on this machine, put"
+	echo "the address of this machine in the place of 127.0.0.1. Control-C ends the proxy."
+	echo
+	echo "    tg://proxy?server=127.0.0.1&port=$(PORT)&secret=$$link"
+	echo
+	exec "$(TARGET_DIR)/release/mtproxy" -H "$(PORT)" -S "$$secret" --aes-pwd "$(SECRET_FILE)" $(ARGS) "$(CONFIG)"
+
+# Both files arrive before either is replaced, and each is replaced in one step.
+config: ## fetch proxy-secret and proxy-multi.conf from Telegram into this directory
+	@new=$$(mktemp -d ./.config-XXXXXX)
+	trap 'rm -rf "$$new"' EXIT
+	trap 'exit 1' HUP INT TERM
+	if command -v curl >/dev/null; then
+	  fetch() { curl -fsSL --connect-timeout 10 --max-time 60 -o "$$2" "$$1"; }
+	elif command -v wget >/dev/null; then
+	  fetch() { wget -nv -T 20 -t 1 -O "$$2" "$$1"; }
+	else
+	  echo "make config: neither curl nor wget is installed: install one of them" >&2
+	  exit 1
+	fi
+	for pair in getProxySecret=proxy-secret getProxyConfig=proxy-multi.conf; do
+	  if ! fetch "$(TELEGRAM)/$${pair%=*}" "$$new/$${pair#*=}" 2>"$$new/error"; then
+	    echo "make config: $(TELEGRAM)/$${pair%=*} cannot be fetched ($$(tail -n 1 "$$new/error")):" \
+	      "fetch it on another machine, save it here as $${pair#*=}, and try again" >&2
+	    exit 1
+	  fi
+	done
+	size=$$(wc -c <"$$new/proxy-secret")
+	if [ "$$size" -lt 32 ] || [ "$$size" -gt 256 ] || ! grep -q '^proxy_for ' "$$new/proxy-multi.conf"; then
+	  echo "make config: what $(TELEGRAM) sent is not Telegram's two files; nothing was changed" >&2
+	  exit 1
+	fi
+	mv "$$new/proxy-secret" "$$new/proxy-multi.conf" .
+	echo "proxy-secret ($$size bytes) and proxy-multi.conf ($$(grep -c '^proxy_for ' proxy-multi.conf) addresses) are here"
+
+# More threads than cores: a few tests do nothing but wait for a real deadline.
+test test-static: export RUST_TEST_THREADS ?= 8
+
+test: cargo ## run all tests (needs cargo only; nothing is installed, nothing beyond loopback is used)
+	@cargo test --locked --lib --bins --tests
+
+lint: cargo ## check formatting, clippy and documentation, warnings denied
+	@cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+
+fmt: cargo ## format the source
+	@cargo fmt
+
+bench: cargo ## measure on loopback beside a plain relay (BENCH_JSON=file writes the figures as JSON)
+	@cargo bench --locked --bench bench -- $(ARGS)
+
+static: ## build the static musl binary (TARGET=x86_64, aarch64, armv7, arm, mipsel, mips)
+	@tests/build-static.sh "$(TARGET)"
+
+size: static ## build the static binary and compare with the bounds, other built targets too
+	@over=
+	for bound in x86_64=$(MAX_x86_64) mipsel=$(MAX_mipsel); do
+	  file=$(TARGET_DIR)/$${bound%=*}-unknown-linux-musl/release/mtproxy
+	  if [ ! -f "$$file" ]; then continue; fi
+	  size=$$(wc -c <"$$file")
+	  echo "$${bound%=*}: $$size bytes of at most $${bound#*=}"
+	  if [ "$$size" -gt "$${bound#*=}" ]; then over=yes; fi
+	done
+	if [ -n "$$over" ]; then
+	  echo "make size: too large (the bounds are for a std without backtraces, see tests/build-static.sh)" >&2
+	  exit 1
+	fi
+
+test-static: cargo static ## run the short end-to-end tests against the static binary (TARGET=..., RUNNER=...)
+	@if [ -n "$(RUNNER)" ] && ! command -v "$(RUNNER)" >/dev/null; then
+	  echo "make test-static: $(RUNNER) is missing (on Debian: qemu-user-static)" >&2
+	  exit 1
+	fi
+	MTPROXY_BIN="$(abspath $(TARGET_DIR))/$(TRIPLE)/release/mtproxy" $(if $(RUNNER),MTPROXY_RUNNER="$(RUNNER)") \
+	  cargo test --locked --test tests -- $(SHORT_TESTS)
+
+check: ## everything that CI runs (lint, tests, dependencies, static binaries and their tests)
+	@.ci/run

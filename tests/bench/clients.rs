@@ -1,0 +1,118 @@
+//! One client of a server under measurement: its socket, its two streams, what it has asked.
+
+use crate::outgoing::Outgoing;
+use crate::sys;
+use crate::wire::{
+    Ask, Frame, FrameReader, HEAD, Head, Keystream, LONGEST_PAD, Random, Secret, client_header,
+    filler,
+};
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Where clients connect.
+#[derive(Clone, Copy)]
+pub struct Door {
+    pub port: u16,
+    /// None: header with raw keys, for the plain relay and the data centre behind it.
+    pub secret: Option<Secret>,
+}
+
+/// An answer that has passed its checks.
+pub struct Answer {
+    pub client: usize,
+    pub nanoseconds: u64,
+}
+
+pub struct Client {
+    pub socket: TcpStream,
+    pub out: Outgoing,
+    sending: Keystream,
+    reader: FrameReader,
+    /// What is asked and not answered, oldest first, with its length.
+    asked: VecDeque<(Head, Ask)>,
+    serial: u32,
+}
+
+impl Client {
+    /// Connects; `number` spreads clients over the addresses of the loopback network, so that ports
+    /// don't run out while connections come and go.
+    pub fn connect(door: Door, number: u64, random: &mut Random) -> std::io::Result<Client> {
+        let address = Ipv4Addr::new(127, 0, 0, 1 + (number % 8) as u8);
+        let socket =
+            TcpStream::connect_timeout(&SocketAddr::from((address, door.port)), CONNECT_LIMIT)?;
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        let (header, keys) = client_header(door.secret.as_ref(), random);
+        let mut out = Outgoing::default();
+        out.bytes.extend_from_slice(&header);
+        Ok(Client {
+            socket,
+            out,
+            sending: keys.sending,
+            reader: FrameReader::new(keys.receiving),
+            asked: VecDeque::new(),
+            serial: 0,
+        })
+    }
+
+    /// Queues one request; the caller flushes.
+    pub fn ask(&mut self, own_number: usize, ask: Ask, random: &mut Random) {
+        self.serial += 1;
+        let head = Head::new(own_number as u32, self.serial, ask);
+        let pad = (random.next() % (LONGEST_PAD as u64 + 1)) as usize;
+        let rest = &filler()[..ask.request - HEAD + pad];
+        self.sending.put_frame(&mut self.out.bytes, &head, rest);
+        self.asked.push_back((head, ask));
+    }
+
+    pub fn waits(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Takes what a read brought; gives the delay of each answer. Answers must come in order, with the
+    /// head of their request, in the length asked for; an echo must be equal to the last byte.
+    pub fn receive(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Result<Vec<u64>, String> {
+        frames.clear();
+        self.reader.receive(bytes, frames)?;
+        let mut delays = Vec::with_capacity(frames.len());
+        for frame in frames.drain(..) {
+            let Some((head, ask)) = self.asked.pop_front() else {
+                return Err("an answer to nothing came".into());
+            };
+            if frame.head != head {
+                return Err(format!(
+                    "client {} got an answer meant for client {}, request {} instead of {}",
+                    head.client(),
+                    frame.head.client(),
+                    frame.head.serial(),
+                    head.serial()
+                ));
+            }
+            check_length_and_body(&frame, ask)?;
+            delays.push(sys::now().saturating_sub(head.time()));
+        }
+        Ok(delays)
+    }
+}
+
+fn check_length_and_body(frame: &Frame, ask: Ask) -> Result<(), String> {
+    let (expected, spare) = match ask.answer {
+        // The padding up to a whole word comes back, and then the server's own.
+        0 => (ask.request, LONGEST_PAD + 3),
+        answer => (answer, LONGEST_PAD),
+    };
+    if !(expected..=expected + spare).contains(&frame.len) {
+        return Err(format!(
+            "an answer of {} bytes came instead of {expected}",
+            frame.len
+        ));
+    }
+    if ask.answer == 0 && frame.body[HEAD..expected] != filler()[..expected - HEAD] {
+        return Err(format!("an echo of {expected} bytes came back changed"));
+    }
+    Ok(())
+}
+
+/// A connection over loopback needs microseconds; a server whose backlog is full never answers.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);

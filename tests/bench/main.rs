@@ -1,0 +1,88 @@
+//! `make bench`: what the proxy costs, end to end over loopback, beside a plain relay that does no crypto.
+//!
+//! One thread on one core plays all clients and the Telegram behind the server; the server has the
+//! other core to itself. The relay gets the same clients and the same messages: its clients speak
+//! obfuscated2 with raw keys to a data centre of ours behind it, so the byte counts are alike. Each
+//! figure of the relay is taken right after the proxy's, and their ratio is what survives a change of
+//! machine or a busy neighbour.
+//!
+//! CPU is user plus system time of the server's process from /proc, in steps of 10 ms. On loopback a
+//! sender also pays for the delivery of what it sends, the proxy as well as the relay. Payload is what
+//! goes in the direction that is named; the short message the other way isn't counted.
+//!
+//! BENCH_QUICK=1 takes half a minute instead of two; BENCH_JSON=FILE also writes the figures as JSON;
+//! MTPROXY_BIN=FILE measures another program with the same command line and the same start block.
+
+mod clients;
+mod crc;
+mod engine;
+mod link;
+mod middle;
+mod outgoing;
+mod relay;
+mod report;
+mod scenarios;
+mod server;
+mod suite;
+mod sys;
+mod telegram;
+mod transfers;
+mod wire;
+
+use std::process::ExitCode;
+use suite::Suite;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((first, ports)) if first == "relay" => run_relay(ports),
+        _ if arguments.iter().any(|argument| argument == "--bench") => run_bench(),
+        // `cargo test --all-targets` starts this too, and wants no two minutes of load.
+        _ => {
+            eprintln!("bench: nothing measured; `cargo bench --bench bench` gives --bench");
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("bench: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_relay(ports: &[String]) -> Result<(), String> {
+    let ports: Vec<u16> = ports.iter().filter_map(|port| port.parse().ok()).collect();
+    relay::run(&ports).map_err(|error| format!("the relay failed: {error}"))
+}
+
+fn run_bench() -> Result<(), String> {
+    let quick = std::env::var_os("BENCH_QUICK").is_some_and(|value| value != "0");
+    let mut suite = Suite::new(quick).map_err(|error| format!("can't begin: {error}"))?;
+    let program = suite.proxy.program().display().to_string();
+    eprintln!("bench: measuring {program} beside a plain relay");
+    let measured = measure(&mut suite);
+    report::end_progress();
+    measured?;
+    suite.report.print();
+    let others = suite.others() * 100.0;
+    println!(
+        "Meanwhile other processes used {others:.0} % of a core; beyond 10 % or so figures are unsteady."
+    );
+    if let Some(path) = std::env::var_os("BENCH_JSON") {
+        let written = std::fs::write(&path, suite.report.json(&program, suite.others()));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn measure(suite: &mut Suite) -> Result<(), String> {
+    suite.start()?;
+    let servers = suite.start_pair()?;
+    suite.transfers(&servers)?;
+    suite.small_requests(&servers)?;
+    suite.connections(&servers)?;
+    drop(servers);
+    suite.idle()
+}

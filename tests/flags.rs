@@ -1,0 +1,230 @@
+//! The command line: wrong values end with the right exit code and one line that names the flag, the value
+//! and what was expected; files that can't be used are named, with the line that is wrong.
+
+use crate::support::framing::Transport;
+use crate::support::middle_proxy::{MiddleProxy, proxy_secret};
+use crate::support::proxy::{Files, Proxy, Refusal, Setup, run_to_end};
+use crate::support::rig::{SECRET, dialer, proxy_with};
+use crate::support::vectors::to_hex;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+
+/// Nobody is there, and nobody needs to be.
+const CONFIG: &str = "default 2;\nproxy_for 2 192.0.2.1:8888;\n";
+
+const DIGITS: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn wrong_values_are_usage_errors_that_name_flag_and_value() {
+    for (flag, value) in [
+        ("-H", "70000"),
+        ("-H", "12x"),
+        ("-H", "1,,2"),
+        ("-C", "many"),
+        ("-M", "257"),
+        ("-T", "soon"),
+        ("-W", "wide"),
+        ("-c", "-1"),
+        ("-b", "deep"),
+        ("--nat-info", "10.0.0.1"),
+        ("--nat-info", "10.0.0.1:example"),
+    ] {
+        let refusal = refused(&[flag, value]);
+        assert_refusal(&refusal, 2, &[flag, value]);
+    }
+}
+
+/// The value isn't repeated here: it may be a real secret with a typing error.
+#[test]
+fn wrong_secrets_and_tags_are_usage_errors_that_say_what_was_expected() {
+    for value in [
+        "",
+        "0123",
+        "0123456789abcdef0123456789abcde",
+        "0123456789abcdef0123456789abcdeg",
+    ] {
+        assert_refusal(&refused(&["-S", value]), 2, &["-S", "32 hex"]);
+        assert_refusal(&refused(&["-P", value]), 2, &["-P", "32 hex"]);
+    }
+}
+
+#[test]
+fn a_seventeenth_secret_is_refused() {
+    let secrets: Vec<String> = (0..17).map(|number| format!("{number:032x}")).collect();
+    let arguments: Vec<&str> = secrets.iter().flat_map(|secret| ["-S", secret]).collect();
+    let refusal = refused(&arguments);
+    assert!(
+        matches!(refusal.code, Some(1 | 2)),
+        "exit {:?}: {}",
+        refusal.code,
+        refusal.text
+    );
+    assert!(refusal.text.contains("16"), "{}", refusal.text);
+}
+
+#[test]
+fn unknown_flags_and_a_second_file_are_usage_errors() {
+    assert_refusal(&refused(&["--no-such-flag"]), 2, &["--no-such-flag"]);
+    assert_refusal(&refused(&["-Z"]), 2, &["-Z"]);
+    assert_refusal(&refused(&["another.conf"]), 2, &[]);
+    assert_eq!(refused(&["-P"]).code, Some(2), "a flag without its value");
+}
+
+#[test]
+fn help_ends_with_2() {
+    assert_eq!(run_to_end(&["-h".to_owned()]).code, Some(2));
+    assert_eq!(run_to_end(&["--help".to_owned()]).code, Some(2));
+}
+
+#[test]
+fn a_missing_or_wrong_configuration_ends_with_1() {
+    let files = Files::new();
+    let missing = files.missing();
+    assert_refusal(
+        &with_files(&proxy_secret(128), &missing, &[]),
+        1,
+        &[&missing],
+    );
+    for (text, wanted) in [
+        ("", &["proxy"][..]),
+        ("proxy_for 2 192.0.2.1:0;\n", &["port number expected"]),
+        // Counted are the newlines before the error; the first line has no number (protocol.md 8.2).
+        (
+            "default 2;\n\nproxy_for 2 192.0.2.1:70000;\n",
+            &[":2: ", "port number 70000 out of range"],
+        ),
+        (
+            "\n\n\nproxy_for 1 192.0.2.1:80;proxy_for 2 192.0.2.1:80;proxy_for 1 192.0.2.2:80;",
+            &[":3: ", "intermixed"],
+        ),
+        (
+            "# comment\nproxy_for 2 192.0.2.1:80 x",
+            &[":1: ", "; expected"],
+        ),
+    ] {
+        let config = files.write("proxy-multi.conf", text.as_bytes());
+        assert_refusal(&with_files(&proxy_secret(128), &config, &[]), 1, wanted);
+    }
+}
+
+#[test]
+fn secret_files_of_a_wrong_size_end_with_1() {
+    let files = Files::new();
+    let config = files.write("proxy-multi.conf", CONFIG.as_bytes());
+    for size in [0, 31, 257] {
+        assert_refusal(
+            &with_files(&proxy_secret(size), &config, &[]),
+            1,
+            &["cannot load secret definition file"],
+        );
+    }
+    let arguments = [
+        "-H",
+        "0",
+        "-S",
+        DIGITS,
+        "--aes-pwd",
+        &files.missing(),
+        &config,
+    ]
+    .map(str::to_owned);
+    assert_refusal(&run_to_end(&arguments), 1, &["missing"]);
+}
+
+#[test]
+fn a_wrong_address_ends_with_4() {
+    for value in ["nowhere", "1.2.3", "::1"] {
+        assert_refusal(&refused(&["--address", value]), 4, &["--address", value]);
+    }
+}
+
+#[test]
+fn http_stats_without_a_port_ends_with_1() {
+    assert_refusal(&refused(&["--http-stats"]), 1, &["port isn't defined"]);
+}
+
+#[test]
+fn a_port_in_use_ends_with_1() {
+    let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    assert_refusal(&refused(&["-H", &port]), 1, &[&port]);
+}
+
+/// Only root changes its identity, so only root can fail to.
+#[test]
+fn an_unknown_user_ends_with_1_for_root() {
+    if std::fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+        eprintln!("not root: nothing to see here");
+        return;
+    }
+    assert_refusal(
+        &refused(&["-u", "no-such-user-here"]),
+        1,
+        &["no-such-user-here"],
+    );
+}
+
+#[test]
+fn every_spelling_of_a_flag_works() {
+    let tag = format!("--proxy-tag={DIGITS}");
+    let secret = to_hex(&SECRET);
+    let glued = format!("-vvS{secret}");
+    for arguments in [
+        vec![
+            format!("--mtproto-secret={secret}"),
+            tag.clone(),
+            "-vv".to_owned(),
+        ],
+        vec![
+            "--mtproto-secret".to_owned(),
+            secret.clone(),
+            "-C100".to_owned(),
+        ],
+        vec![glued, "-RM1".to_owned()],
+        vec![
+            format!("--mtproto-sec={secret}"),
+            "--max-special=100".to_owned(),
+        ],
+    ] {
+        let middle = MiddleProxy::serving();
+        let mut setup = Setup::new(middle.config_line(2));
+        setup.arguments = arguments;
+        let proxy = Proxy::start(&setup);
+        dialer(proxy.address(), Transport::Padded).dial().echo(10);
+    }
+}
+
+/// A start script of the C program's goes on working: what has no effect here is accepted.
+#[test]
+fn the_usual_flags_of_the_c_program_are_accepted() {
+    let middle = MiddleProxy::serving();
+    let arguments = "-p 0 -c 4000 -C 500 -W 65536 -b 1024 -T 60 -v --http-stats";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let proxy = proxy_with(middle.config_line(2), &arguments);
+    dialer(proxy.address(), Transport::Padded).dial().echo(10);
+}
+
+/// Otherwise right arguments and files, and these.
+fn refused(arguments: &[&str]) -> Refusal {
+    let files = Files::new();
+    let config = files.write("proxy-multi.conf", CONFIG.as_bytes());
+    with_files(&proxy_secret(128), &config, arguments)
+}
+
+fn with_files(proxy_secret: &[u8], config: &str, arguments: &[&str]) -> Refusal {
+    let files = Files::new();
+    let secret_file = files.write("proxy-secret", proxy_secret);
+    let mut all: Vec<&str> = vec!["-H", "0", "-S", DIGITS, "--aes-pwd", &secret_file, config];
+    all.extend(arguments);
+    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    run_to_end(&all)
+}
+
+/// The exit code, and one line from the program that contains all of these.
+fn assert_refusal(refusal: &Refusal, code: i32, wanted: &[&str]) {
+    let Refusal { code: got, text } = refusal;
+    assert_eq!(*got, Some(code), "wanted {wanted:?}: {text}");
+    let is_it =
+        |line: &str| line.starts_with("mtproxy: ") && wanted.iter().all(|word| line.contains(word));
+    assert!(text.lines().any(is_it), "no line with {wanted:?}: {text}");
+}

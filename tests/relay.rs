@@ -1,0 +1,173 @@
+//! Nothing is lost or mixed up: long streams both ways by hash, in each transport, and many clients at once.
+
+use crate::support::client::Client;
+use crate::support::crypto::{RunningHash, sha256};
+use crate::support::framing::{MAX_UP, TRANSPORTS};
+use crate::support::message::{Command, Message};
+use crate::support::random::Stream;
+use crate::support::rig::{Rig, dialer};
+use crate::support::service::receipt;
+use std::collections::HashSet;
+use std::thread;
+
+const MIB: usize = 1 << 20;
+
+/// Bodies of an upload, over and over: the largest possible, tiny ones, and some between. The service's
+/// 28 bytes and at most 15 of padding come on top.
+const PIECES: [usize; 7] = [MAX_UP - 28 - 16, 1, 57_001, 1_024, 333_333, 40, 128 * 1_024];
+
+#[test]
+fn bulk_1mib_up() {
+    each_transport(|client| upload(client, MIB, &[10_000, 1, 131_072, 700]));
+}
+
+#[test]
+fn bulk_1mib_down() {
+    each_transport(|client| download(client, MIB, 4_096));
+}
+
+#[test]
+fn bulk_16mib_up() {
+    each_transport(|client| upload(client, 16 * MIB, &PIECES));
+}
+
+#[test]
+fn bulk_16mib_down_in_packets_of_4mib() {
+    each_transport(|client| download(client, 16 * MIB, 4 * MIB));
+}
+
+#[test]
+fn bulk_16mib_down_in_packets_of_64kib() {
+    each_transport(|client| download(client, 16 * MIB, 64 * 1_024));
+}
+
+#[test]
+fn one_byte_writes() {
+    let rig = Rig::start();
+    for transport in TRANSPORTS {
+        let mut dialer = dialer(rig.proxy.address(), transport);
+        dialer.one_byte_writes = true;
+        let mut client = dialer.dial();
+        client.echo(100);
+        upload(&mut client, 30_000, &[7_000, 1, 500]);
+    }
+}
+
+/// Both ways at once on one connection.
+#[test]
+fn up_and_down_together() {
+    let rig = Rig::start();
+    for transport in TRANSPORTS {
+        let mut client = rig.dial(transport);
+        let asked = Message::stream(9, 4 * MIB, 40_000);
+        client.send(&asked.encode());
+        let bytes = Stream::new(5).take(2 * MIB);
+        send_pieces(&mut client, &bytes, &PIECES);
+        let wanted = sha256(&Stream::new(9).take(4 * MIB));
+        let (mut hash, mut left) = (RunningHash::default(), 4 * MIB);
+        // The receipt may come between any two packets of the stream.
+        let mut receipts = Vec::new();
+        while left > 0 || receipts.is_empty() {
+            let packet = client.packet();
+            if packet.len() == 40 {
+                receipts.push(packet);
+                continue;
+            }
+            hash.add(&packet);
+            left = left
+                .checked_sub(packet.len())
+                .expect("no more than was asked for");
+        }
+        assert_eq!(hash.finish(), wanted, "{transport:?}");
+        assert_eq!(receipts, [receipt(&bytes)], "{transport:?}");
+    }
+}
+
+#[test]
+fn two_hundred_clients_get_their_own_answers() {
+    const THREADS: usize = 8;
+    const EACH: usize = 25;
+    const ROUNDS: usize = 20;
+    let rig = Rig::start();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut clients: Vec<Client> = (0..EACH)
+                    .map(|number| rig.dial(TRANSPORTS[number % TRANSPORTS.len()]))
+                    .collect();
+                for round in 0..ROUNDS {
+                    let messages: Vec<Vec<u8>> = (0..EACH)
+                        .map(|number| Message::echo(number * round * 10).encode())
+                        .collect();
+                    for (client, message) in clients.iter_mut().zip(&messages) {
+                        client.send(message);
+                    }
+                    for (client, message) in clients.iter_mut().zip(&messages) {
+                        assert!(client.packet() == *message, "somebody else's answer");
+                    }
+                }
+            });
+        }
+    });
+    let ids = rig.middle.with(|state| {
+        state
+            .requests
+            .iter()
+            .map(|request| request.conn_id)
+            .collect::<HashSet<_>>()
+    });
+    assert_eq!(ids.len(), THREADS * EACH, "one id a client");
+}
+
+fn each_transport(transfer: impl Fn(&mut Client) + Sync) {
+    let rig = Rig::start();
+    thread::scope(|scope| {
+        for transport in TRANSPORTS {
+            let (rig, transfer) = (&rig, &transfer);
+            scope.spawn(move || transfer(&mut rig.dial(transport)));
+        }
+    });
+}
+
+fn upload(client: &mut Client, total: usize, pieces: &[usize]) {
+    let bytes = Stream::new(3).take(total);
+    send_pieces(client, &bytes, pieces);
+    assert_eq!(client.packet(), receipt(&bytes));
+}
+
+fn send_pieces(client: &mut Client, bytes: &[u8], pieces: &[usize]) {
+    let mut rest = bytes;
+    for piece in pieces.iter().cycle() {
+        let (body, after) = rest.split_at((*piece).min(rest.len()));
+        let command = if after.is_empty() {
+            Command::UploadEnd
+        } else {
+            Command::Upload
+        };
+        client.send(
+            &Message {
+                body: body.to_vec(),
+                ..Message::new(command, 0)
+            }
+            .encode(),
+        );
+        rest = after;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+fn download(client: &mut Client, total: usize, packet: usize) {
+    client.send(&Message::stream(11, total, packet).encode());
+    let (mut hash, mut left) = (RunningHash::default(), total);
+    while left > 0 {
+        let payload = client.packet();
+        assert_eq!(payload.len(), left.min(packet));
+        left -= payload.len();
+        hash.add(&payload);
+    }
+    assert_eq!(hash.finish(), sha256(&Stream::new(11).take(total)));
+    // Nothing is left over behind it.
+    client.echo(64);
+}

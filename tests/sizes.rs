@@ -1,0 +1,131 @@
+//! Files, functions and the whole source stay short enough to be read.
+//!
+//! A code line is neither blank nor comment; a file is counted up to its `#[cfg(test)]` module.
+
+use crate::source_text::{production, read, sources};
+
+/// Code lines of a file, of a function, of everything under src.
+const MAX_FILE: usize = 330;
+const MAX_FUNCTION: usize = 60;
+const MAX_TOTAL: usize = 8_000;
+
+/// Files and functions that may be longer, with their bound: tables, and nothing else.
+const LONGER: &[(&str, usize)] = &[];
+
+#[test]
+fn source_keeps_to_its_sizes() {
+    let files: Vec<(String, String)> = sources()
+        .into_iter()
+        .map(|p| (production(&read(&p)), p))
+        .collect();
+    let mut found: Vec<String> = files
+        .iter()
+        .flat_map(|(code, path)| check(path, code))
+        .collect();
+    let total: usize = files.iter().map(|(code, _)| code_lines(code)).sum();
+    if total > MAX_TOTAL {
+        found.push(format!("src has {total} code lines, more than {MAX_TOTAL}"));
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// Complaints about one file's code, which has neither comments nor tests.
+fn check(path: &str, code: &str) -> Vec<String> {
+    let mut found = long_functions(path, code);
+    let lines = code_lines(code);
+    if lines > bound(path, MAX_FILE) {
+        found.push(format!(
+            "{path}: {lines} code lines, more than {}",
+            bound(path, MAX_FILE)
+        ));
+    }
+    found
+}
+
+fn bound(name: &str, usual: usize) -> usize {
+    LONGER
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map_or(usual, |(_, lines)| *lines)
+}
+
+fn code_lines(code: &str) -> usize {
+    code.lines().filter(|l| !l.trim().is_empty()).count()
+}
+
+/// A function goes from its `fn` line to the closing brace at the same indent.
+fn long_functions(path: &str, code: &str) -> Vec<String> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else {
+            continue;
+        };
+        let indent = line.len() - line.trim_start().len();
+        let closing = format!("{}}}", " ".repeat(indent));
+        let Some(end) = lines[start..]
+            .iter()
+            .position(|l| ends_function(l, &closing))
+        else {
+            continue;
+        };
+        let length = code_lines(&lines[start..=start + end].join("\n"));
+        let place = format!("{path} {name}");
+        if length > bound(&place, MAX_FUNCTION) {
+            found.push(format!(
+                "{place}: {length} code lines, more than {}",
+                bound(&place, MAX_FUNCTION)
+            ));
+        }
+    }
+    found
+}
+
+/// The last line of a function, or of a declaration without a body; `closing` is its brace.
+fn ends_function(line: &str, closing: &str) -> bool {
+    let indent = closing.trim_end_matches('}');
+    let signature = line.contains("fn ") || line.starts_with(&format!("{indent})"));
+    line.trim_end() == closing || (signature && line.trim_end().ends_with([';', '}']))
+}
+
+fn function_name(line: &str) -> Option<&str> {
+    let (before, after) = line.split_once("fn ")?;
+    let known = [
+        "pub",
+        "pub(crate)",
+        "pub(super)",
+        "const",
+        "unsafe",
+        "extern",
+        "\"\"",
+    ];
+    let first = after.chars().next()?;
+    let plain = before.split_whitespace().all(|w| known.contains(&w));
+    let end = after.find(['(', '<'])?;
+    (plain && first.is_alphabetic()).then(|| &after[..end])
+}
+
+#[test]
+fn what_is_too_long_is_found() {
+    let line = "const X: u8 = 1;\n";
+    assert!(
+        check("src/log.rs", &production(&line.repeat(MAX_FILE + 1)))[0].contains("331 code lines")
+    );
+    let at_limit = format!("{}// comment\n\n", line.repeat(MAX_FILE));
+    assert_eq!(
+        check("src/log.rs", &production(&at_limit)),
+        Vec::<String>::new()
+    );
+    let body = "        g();\n".repeat(MAX_FUNCTION - 1);
+    let method = format!("impl T {{\n    pub fn f(\n    ) {{\n{body}    }}\n}}\n");
+    assert!(check("src/log.rs", &method)[0].contains("src/log.rs f: 62 code lines"));
+    let empty = method.replacen("g();", "loop {}", 1);
+    assert!(check("src/log.rs", &empty)[0].contains("62 code lines"));
+    let declared = format!("extern \"C\" {{\n    fn f();\n    fn g(\n    ) -> i32;\n{body}}}\n");
+    assert_eq!(check("src/log.rs", &declared), Vec::<String>::new());
+    let tests = format!("fn f() {{\n}}\n#[cfg(test)]\nmod tests {{\n{method}}}\n");
+    assert_eq!(
+        check("src/log.rs", &production(&tests)),
+        Vec::<String>::new()
+    );
+}

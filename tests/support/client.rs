@@ -1,0 +1,214 @@
+//! A client of the proxy: dials, sends the obfuscated2 header, then packets up and items down. It never
+//! waits longer than PATIENCE, and checks every frame that it reads.
+
+use super::crypto::Ctr;
+use super::framing::{Item, Transport};
+use super::message::Message;
+use super::obfuscated2::{Header, Secret};
+use super::random::random_bytes;
+use super::wait::PATIENCE;
+use std::io::{self, Error, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Everything that a client decides before it connects.
+#[derive(Clone, Copy)]
+pub struct Dialer {
+    pub address: SocketAddr,
+    pub transport: Transport,
+    pub secret: Option<Secret>,
+    pub dc: i16,
+    /// Each byte, from the header's first on, in a write of its own.
+    pub one_byte_writes: bool,
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    transport: Transport,
+    send: Ctr,
+    receive: Ctr,
+    one_byte_writes: bool,
+}
+
+impl Dialer {
+    pub fn dial(&self) -> Client {
+        let stream = dial(self.address);
+        let header = Header::random(self.transport, self.dc, self.secret.as_ref());
+        let mut client = Client {
+            stream,
+            transport: self.transport,
+            send: header.send,
+            receive: header.receive,
+            one_byte_writes: self.one_byte_writes,
+        };
+        client.write(&header.wire);
+        client
+    }
+}
+
+/// A bare connection to the proxy, with deadlines.
+pub fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect to the proxy");
+    stream.set_nodelay(true).expect("TCP_NODELAY");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("read timeout");
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("write timeout");
+    stream
+}
+
+impl Client {
+    /// Sends one packet, padded as TDLib pads where the transport has padding.
+    pub fn send(&mut self, payload: &[u8]) {
+        self.send_framed(payload, false);
+    }
+
+    pub fn send_asking_ack(&mut self, payload: &[u8]) {
+        self.send_framed(payload, true);
+    }
+
+    fn send_framed(&mut self, payload: &[u8], quick_ack: bool) {
+        let random = random_bytes::<16>();
+        let pad = &random[1..1 + usize::from(random[0] % 16)];
+        self.send_raw(&self.transport.frame(payload, quick_ack, pad));
+    }
+
+    /// Encrypts and sends bytes that needn't be a right frame.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.send.apply(&mut bytes);
+        self.write(&bytes);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let piece = if self.one_byte_writes {
+            1
+        } else {
+            bytes.len().max(1)
+        };
+        for piece in bytes.chunks(piece) {
+            match self.stream.write_all(piece) {
+                Ok(()) => {}
+                // The proxy has closed; the next read tells what it said before.
+                Err(error) if is_end(&error) => return,
+                Err(error) => panic!("the proxy takes no more: {error}"),
+            }
+        }
+    }
+
+    /// The next packet or quick ack; panics when the proxy closes instead.
+    pub fn receive(&mut self) -> Item {
+        self.receive_or_end()
+            .expect("an item, but the proxy closed the connection")
+    }
+
+    /// The next packet or quick ack, None when the proxy has closed between two frames.
+    pub fn receive_or_end(&mut self) -> Option<Item> {
+        let (stream, cipher) = (&self.stream, &mut self.receive);
+        self.transport.read_item(&mut |length| {
+            let mut bytes = read_exactly(stream, length)?;
+            cipher.apply(&mut bytes);
+            Some(bytes)
+        })
+    }
+
+    /// The next item, which is a packet.
+    pub fn packet(&mut self) -> Vec<u8> {
+        match self.receive() {
+            Item::Packet(payload) => payload,
+            other => panic!("expected a packet, got {other:?}"),
+        }
+    }
+
+    /// Sends a message that the test service returns, and checks that it comes back whole.
+    pub fn echo(&mut self, body_length: usize) {
+        let message = Message::echo(body_length).encode();
+        self.send(&message);
+        assert!(
+            self.packet() == message,
+            "another answer than this client's own echo"
+        );
+    }
+
+    /// Sends the same bytes again and again until the proxy takes no more for `patience`, at most `limit`
+    /// bytes; gives how many went. The stream is of no use afterwards.
+    pub fn send_until_held(&mut self, bytes: &[u8], limit: usize, patience: Duration) -> usize {
+        self.stream
+            .set_write_timeout(Some(patience))
+            .expect("write timeout");
+        let mut sent = 0;
+        while sent < limit {
+            let mut piece = bytes.to_vec();
+            self.send.apply(&mut piece);
+            if self.stream.write_all(&piece).is_err() {
+                break;
+            }
+            sent += piece.len();
+        }
+        sent
+    }
+
+    /// Reads whatever still comes until the proxy closes, in whatever state the last frame is.
+    pub fn drain_until_closed(&mut self) {
+        match io::copy(&mut self.stream, &mut io::sink()) {
+            Ok(_) => {}
+            Err(error) if is_end(&error) => {}
+            Err(error) => panic!("the proxy keeps the connection open: {error}"),
+        }
+    }
+
+    /// The proxy closes, now or soon, without a byte more.
+    pub fn expect_closed(&mut self) {
+        expect_closed(&self.stream);
+    }
+
+    /// Ends the connection as a client that goes away.
+    pub fn leave(&self) {
+        self.stream.shutdown(Shutdown::Both).expect("shutdown");
+    }
+}
+
+/// The other side closes this connection, now or soon, without a byte more.
+pub fn expect_closed(mut stream: &TcpStream) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) if is_end(&error) => {}
+        Err(error) => panic!("the proxy keeps the connection open: {error}"),
+    }
+    assert!(rest.is_empty(), "{} bytes before the end", rest.len());
+}
+
+fn is_end(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
+}
+
+/// Reads so many bytes; None when the connection ends before the first.
+fn read_exactly(mut stream: &TcpStream, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut done = 0;
+    while done < length {
+        match stream.read(&mut bytes[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_end(&error) => break,
+            Err(error) => {
+                panic!("nothing more from the proxy after {done} of {length} bytes: {error}")
+            }
+        }
+    }
+    if done == length {
+        return Some(bytes);
+    }
+    assert_eq!(
+        done, 0,
+        "the connection ended after {done} of {length} bytes"
+    );
+    None
+}

@@ -1,0 +1,18 @@
+//! Test peers and helpers. They are written from the protocol description over the dependency crates,
+//! never over this project's library, so that a mistake there can't hide behind the same mistake here.
+
+pub mod client;
+pub mod crypto;
+pub mod framing;
+pub mod message;
+pub mod middle_link;
+pub mod middle_proxy;
+pub mod middle_wire;
+pub mod obfuscated2;
+pub mod proxy;
+pub mod random;
+pub mod rig;
+pub mod rpc;
+pub mod service;
+pub mod vectors;
+pub mod wait;

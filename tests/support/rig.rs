@@ -1,0 +1,64 @@
+//! The usual set-up: one middle proxy behind one proxy, and clients with the usual secret.
+
+use super::client::{Client, Dialer};
+use super::framing::Transport;
+use super::middle_proxy::{MiddleProxy, Options};
+use super::obfuscated2::Secret;
+use super::proxy::{Proxy, Setup};
+use std::net::SocketAddr;
+
+pub const SECRET: Secret = *b"sixteen bytes ok";
+
+pub struct Rig {
+    // The proxy goes first, so that its middle proxy sees an end rather than a wrong beginning.
+    pub proxy: Proxy,
+    pub middle: MiddleProxy,
+}
+
+impl Rig {
+    /// One target that is DC 2 and the default.
+    pub fn start() -> Rig {
+        Rig::with(&[], Options::default())
+    }
+
+    pub fn with(arguments: &[&str], options: Options) -> Rig {
+        let middle = MiddleProxy::start(options);
+        let mut setup = Setup::new(format!("default 2;\n{}", middle.config_line(2)));
+        setup.secrets = vec![SECRET];
+        setup.proxy_secret = middle.proxy_secret().to_vec();
+        setup.arguments = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
+        Rig {
+            proxy: Proxy::start(&setup),
+            middle,
+        }
+    }
+
+    pub fn dial(&self, transport: Transport) -> Client {
+        dialer(self.proxy.address(), transport).dial()
+    }
+}
+
+/// A client of DC 2 with the usual secret.
+pub fn dialer(address: SocketAddr, transport: Transport) -> Dialer {
+    Dialer {
+        address,
+        transport,
+        secret: Some(SECRET),
+        dc: 2,
+        one_byte_writes: false,
+    }
+}
+
+/// A proxy with the usual secret.
+pub fn proxy_with(config: String, arguments: &[&str]) -> Proxy {
+    let mut setup = Setup::new(config);
+    setup.secrets = vec![SECRET];
+    setup.arguments = arguments
+        .iter()
+        .map(|&argument| argument.to_owned())
+        .collect();
+    Proxy::start(&setup)
+}

@@ -1,0 +1,41 @@
+//! Behaviour of the program, over loopback, with the binary that cargo built. One module per promise; the
+//! peers in support/ are written from the protocol description and share no code with src/.
+//!
+//! Everything: `cargo test --test tests`. A few tests wait for real deadlines (10 s for strangers, 30 s
+//! for a stalled middle proxy), so more threads than cores end sooner: add `-- --test-threads=8`.
+//!
+//! The short form serves for cross-built binaries, which emulation makes slow:
+//!
+//! ```text
+//! MTPROXY_BIN=target/mipsel-unknown-linux-musl/release/mtproxy MTPROXY_RUNNER=qemu-mipsel-static \
+//!     cargo test --test tests -- transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic
+//! ```
+
+mod support;
+
+// The peers themselves.
+mod vectors;
+
+// The program.
+mod addresses;
+mod backend_stall;
+mod backends;
+mod endings;
+mod flags;
+mod limits;
+mod promptness;
+mod quick_ack;
+mod relay;
+mod routing;
+mod secrets;
+mod slow_client;
+mod start;
+mod strangers;
+mod summary;
+mod transports;
+
+// The house.
+mod layers;
+mod readme;
+mod sizes;
+mod source_text;
