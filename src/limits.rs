@@ -76,7 +76,7 @@ pub const CLIENTS_PER_SLOT: usize = 64;
 pub const UPLINK_MESSAGES: usize = 256;
 /// Bytes that one connection's channel holds before clients' readers wait (capacity of buffers).
 /// One more message may always enter.
-pub const UPLINK_BYTES: usize = 4 << 20;
+pub const UPLINK_BYTES: usize = 1 << 20;
 /// Messages that one write to a middle proxy takes.
 pub const WRITE_BATCH: usize = 64;
 /// Bytes after which a batch for one write is not made longer.

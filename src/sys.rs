@@ -12,42 +12,7 @@ use std::time::Duration;
 
 use mtproxy::crypto::crc32::{Checksums, PORTABLE};
 
-/// Numbers of the kernel's interface.
-mod consts {
-    pub const AF_INET: u16 = 2;
-    pub const AF_INET6: u16 = 10;
-    pub const CLOEXEC: i32 = 0o2_000_000;
-    pub const IPPROTO_TCP: i32 = 6;
-    pub const IPPROTO_IPV6: i32 = 41;
-    pub const IPV6_V6ONLY: i32 = 26;
-    pub const TCP_NODELAY: i32 = 1;
-    pub const TCP_KEEPIDLE: i32 = 4;
-    pub const TCP_KEEPINTVL: i32 = 5;
-    pub const TCP_KEEPCNT: i32 = 6;
-    pub const TCP_WINDOW_CLAMP: i32 = 10;
-    pub const TCP_USER_TIMEOUT: i32 = 18;
-    pub const MSG_DONTWAIT: i32 = 0x40;
-    pub const MSG_NOSIGNAL: i32 = 0x4000;
-    pub const SIGHUP: i32 = 1;
-    pub const SIGINT: i32 = 2;
-    pub const SIGPIPE: i32 = 13;
-    pub const SIGTERM: i32 = 15;
-    pub const SIG_IGN: usize = 1;
-    pub const O_RDWR: i32 = 2;
-    pub const EINTR: i32 = 4;
-
-    // MIPS has its own numbers for these.
-    pub const SOL_SOCKET: i32 = if MIPS { 0xffff } else { 1 };
-    pub const SO_REUSEADDR: i32 = if MIPS { 4 } else { 2 };
-    pub const SO_KEEPALIVE: i32 = if MIPS { 8 } else { 9 };
-    pub const SOCK_STREAM: i32 = if MIPS { 2 } else { 1 };
-    pub const RLIMIT_NOFILE: i32 = if MIPS { 5 } else { 7 };
-    pub const RLIMIT_NPROC: i32 = if MIPS { 8 } else { 6 };
-    pub const SIG_BLOCK: i32 = if MIPS { 1 } else { 0 };
-    pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
-    pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
-    const MIPS: bool = cfg!(target_arch = "mips");
-}
+mod consts;
 use consts::*;
 
 #[repr(C)]
@@ -123,8 +88,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
             }
         }
     }
-    let count = usize::try_from(argc).unwrap_or(0);
-    let args = (1..count).map(|i| {
+    let args = (1..usize::try_from(argc).unwrap_or(0)).map(|i| {
         // SAFETY: the C runtime gives argc pointers to C strings that live as long as the process.
         let arg = unsafe { CStr::from_ptr(*argv.add(i)) };
         OsString::from_vec(arg.to_bytes().to_vec())
@@ -252,9 +216,8 @@ pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 
 /// Makes a listener's blocked accept fail, now and from now on.
 pub fn shut_down_listener(listener: &TcpListener) {
-    const READ: c_int = 0;
     // SAFETY: no pointers.
-    unsafe { shutdown(listener.as_raw_fd(), READ) };
+    unsafe { shutdown(listener.as_raw_fd(), SHUT_RD) };
 }
 
 /// Connects from `source`, if given, within `timeout`; also the socket's write timeout from then on.

@@ -60,6 +60,16 @@ fn read_all(reading: &mut Reading, capacity: &mut usize) -> &'static str {
     };
     let mut random = Random::new(&seed);
     loop {
+        // First what came behind the handshake in one piece.
+        loop {
+            match reading.frames.take() {
+                Ok(Some(frame)) => {
+                    handle(&reading.connection, &reading.link, frame, &mut random);
+                }
+                Ok(None) => break,
+                Err(error) => return frame_word(error),
+            }
+        }
         let space = reading.frames.space();
         match (&*reading.socket).read(space) {
             Ok(0) => return "closed",
@@ -77,13 +87,6 @@ fn read_all(reading: &mut Reading, capacity: &mut usize) -> &'static str {
         if reading.frames.capacity() != *capacity {
             buffers::resized(*capacity, reading.frames.capacity());
             *capacity = reading.frames.capacity();
-        }
-        loop {
-            match reading.frames.take() {
-                Ok(Some(frame)) => handle(&reading.connection, &reading.link, frame, &mut random),
-                Ok(None) => break,
-                Err(error) => return frame_word(error),
-            }
         }
     }
 }

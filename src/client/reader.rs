@@ -115,9 +115,12 @@ fn next_packet(session: &Session, inbound: &mut Inbound) -> Result<(Prefix, Buff
     let likely = (2 * inbound.pending.len()).max(inbound.last_len);
     let mut packet = Buffer::new((end + SEAL_ROOM).min(PAYLOAD_AT + likely + SEAL_ROOM));
     let mut at = PAYLOAD_AT;
-    at += inbound.take(&mut packet[at..end.min(at + READ_SMALL)]);
-    while at < end {
+    loop {
         let room = end.min(packet.len() - SEAL_ROOM);
+        at += inbound.take(&mut packet[at..room]);
+        if at == end {
+            break;
+        }
         if at == room {
             packet = grown(&packet, at, end + SEAL_ROOM);
             session.client.receiving(packet.len());
