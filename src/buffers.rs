@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use mtproxy::limits::{BUFFER_CLASSES, POOL_KEEP};
+use mtproxy::limits::{BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, POOL_KEEP};
 
 static FREE: [Mutex<Vec<Box<[u8]>>>; BUFFER_CLASSES.len()] =
     [const { Mutex::new(Vec::new()) }; BUFFER_CLASSES.len()];
@@ -18,9 +18,11 @@ pub fn set_budget(bytes: usize) {
     BUDGET.store(bytes, Ordering::Relaxed);
 }
 
-/// Bytes that one client's outbox may hold: 32 MiB, less when the budget is small.
+/// Bytes that one client's outbox may hold: 32 MiB, less when the budget is small, but as long as
+/// that allows it two of the longest answers.
 pub fn outbox_cap() -> usize {
-    mtproxy::limits::MAX_OUTBOX.min(BUDGET.load(Ordering::Relaxed) / 8)
+    let budget = BUDGET.load(Ordering::Relaxed);
+    (budget / 8).clamp(MIN_OUTBOX, MAX_OUTBOX).min(budget / 2)
 }
 
 /// Bytes in use above three quarters of the budget: so much has to be given back by clients.

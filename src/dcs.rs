@@ -1,9 +1,9 @@
 //! The live table of data centres: which set of middle proxies serves a data centre, which of a
 //! set's connections are ready, and who waits for one.
 //!
-//! Data centres with equal sets of targets share a set, so one address and port that stands under
-//! several data centres is dialled once. One lock a set; nothing is sent or written under it but to
-//! channels that have room.
+//! Data centres with equal sets of targets share a set and its connections. (One address and port
+//! under data centres whose sets differ is dialled for each of these sets.) One lock a set; nothing
+//! is sent or written under it but to channels that have room.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -47,7 +47,9 @@ pub struct Set {
 struct State {
     ready: Vec<Arc<Link>>,
     started: usize,
-    waiting: Vec<Sender<Arc<Link>>>,
+    /// None is sent when there will be none.
+    waiting: Vec<Sender<Option<Arc<Link>>>>,
+    stopped: bool,
 }
 
 /// Why a client gets no connection.
@@ -58,7 +60,8 @@ impl Set {
     /// A connection for one more client: the ready one with the fewest. Waits for one at most
     /// `wait`. Asks for a further slot when all have many clients, or none is ready.
     pub fn acquire(&self, wait: Duration) -> Result<Arc<Link>, NotReady> {
-        let receive = {
+        let (send, receive) = bounded(1);
+        {
             let mut state = self.state();
             let load = |link: &Arc<Link>| link.clients.load(Ordering::Relaxed);
             let best = state.ready.iter().min_by_key(|link| load(link)).cloned();
@@ -72,16 +75,36 @@ impl Set {
                 link.clients.fetch_add(1, Ordering::Relaxed);
                 return Ok(link);
             }
-            if state.waiting.len() >= MAX_WAITING {
+            if state.stopped || state.waiting.len() >= MAX_WAITING {
                 return Err(NotReady);
             }
-            let (send, receive) = bounded(1);
-            state.waiting.push(send);
-            receive
-        };
-        let link = receive.recv_timeout(wait).map_err(|_| NotReady)?;
+            state.waiting.push(send.clone());
+        }
+        let waited = receive.recv_timeout(wait).ok();
+        // Whoever gives up makes room for others; a link may have come at the last moment.
+        let give_up = || self.state().waiting.retain(|w| !w.same_channel(&send));
+        let found = waited.or_else(|| {
+            give_up();
+            receive.try_recv().ok()
+        });
+        let link = found.flatten().ok_or(NotReady)?;
         link.clients.fetch_add(1, Ordering::Relaxed);
         Ok(link)
+    }
+
+    /// The server stops: nobody waits any more, neither for a connection nor for room in one.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        for waiter in state.waiting.drain(..) {
+            let _ = waiter.try_send(None);
+        }
+        state.ready.iter().for_each(|link| link.refuse());
+    }
+
+    /// A slot that was asked for could not be started; it may be asked for again.
+    pub fn slot_failed(&self) {
+        self.state().started -= 1;
     }
 
     /// Starts the first slot.
@@ -107,7 +130,7 @@ impl Set {
         let mut state = self.state();
         for waiter in state.waiting.drain(..) {
             // One that has given up meanwhile is no loss.
-            let _ = waiter.try_send(link.clone());
+            let _ = waiter.try_send(Some(link.clone()));
         }
         state.ready.push(link);
     }
@@ -258,6 +281,32 @@ mod tests {
     }
 
     #[test]
+    fn who_gives_up_makes_room_for_others() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = &dcs.sets[0];
+        for _ in 0..2 * MAX_WAITING {
+            assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+        }
+        assert_eq!(set.state().waiting.len(), 0);
+    }
+
+    #[test]
+    fn stopping_sends_everybody_away() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = dcs.sets[0].clone();
+        let waiter = {
+            let set = set.clone();
+            std::thread::spawn(move || set.acquire(Duration::MAX).map(|l| l.id))
+        };
+        while set.state().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        set.stop();
+        assert_eq!(waiter.join().unwrap(), Err(NotReady));
+        assert_eq!(set.acquire(Duration::MAX).map(|l| l.id), Err(NotReady));
+    }
+
+    #[test]
     fn who_waits_is_served_and_who_waits_too_long_is_not() {
         let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
         let set = dcs.sets[0].clone();
@@ -266,7 +315,7 @@ mod tests {
             let set = set.clone();
             std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap().id)
         };
-        while set.state().waiting.len() < 2 {
+        while set.state().waiting.is_empty() {
             std::thread::yield_now();
         }
         let (link, _intake) = link(9);

@@ -25,6 +25,8 @@ pub const MAX_WAITING: usize = 4096;
 pub const READ_SMALL: usize = 1024;
 /// Most bytes that may wait for one client. C: the same. Less when memory is small.
 pub const MAX_OUTBOX: usize = 32 << 20;
+/// The cap on small machines.
+pub const MIN_OUTBOX: usize = 8 << 20;
 /// How long a client that is to be closed may take to fetch what is queued for it. C: none.
 pub const CLOSE_DRAIN: Duration = Duration::from_secs(60);
 /// How long SIGTERM waits for outboxes to drain. C: exits at once.
@@ -37,8 +39,10 @@ pub const KEEPALIVE_IDLE: u32 = 300;
 pub const KEEPALIVE_INTERVAL: u32 = 30;
 /// Keep-alive of client sockets: unanswered probes that end a connection.
 pub const KEEPALIVE_PROBES: u32 = 4;
-/// TCP_USER_TIMEOUT of client sockets: unacknowledged data ends a connection after this.
-pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(120);
+/// TCP_USER_TIMEOUT of client sockets: unacknowledged data ends a connection after this. Not less
+/// than keep-alive takes with all its probes: Linux ends a connection at the first unanswered probe
+/// after this time, whatever the number of probes.
+pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(420);
 
 // --- middle proxies --------------------------------------------------------------------------
 
@@ -46,8 +50,12 @@ pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(120);
 pub const BACKEND_CONNECT: Duration = Duration::from_secs(3);
 /// Nonce and handshake with a middle proxy, after the connect. C: the same.
 pub const BACKEND_HANDSHAKE: Duration = Duration::from_secs(3);
-/// A write to a middle proxy that gets nothing through for this long ends the connection.
-pub const BACKEND_SEND: Duration = Duration::from_secs(30);
+/// SO_SNDTIMEO of middle-proxy connections.
+pub const BACKEND_SEND_STEP: Duration = Duration::from_secs(10);
+/// So many steps in a row that get nothing through end the connection: it is given up after 30 s.
+pub const BACKEND_SEND_STEPS: u32 = 3;
+/// TCP_USER_TIMEOUT of middle-proxy connections; see that of client sockets.
+pub const BACKEND_USER_TIMEOUT: Duration = Duration::from_secs(240);
 /// Keep-alive of middle-proxy connections: seconds of silence, and between probes. C: the same.
 pub const BACKEND_KEEPALIVE: u32 = 40;
 /// Keep-alive of middle-proxy connections: unanswered probes. C: the same.
@@ -83,6 +91,23 @@ pub const WRITE_BATCH: usize = 64;
 pub const WRITE_BATCH_BYTES: usize = 256 << 10;
 /// Read buffer of a middle proxy's connection, bytes; it grows with a frame and shrinks back.
 pub const FRAME_BUFFER: usize = 256 << 10;
+
+// --- configuration ---------------------------------------------------------------------------
+
+/// Longest file, bytes (protocol.md 8.1). C: the same.
+pub const MAX_CONFIG_FILE: usize = 16 << 20;
+/// Most proxy lines (protocol.md 8.1; 24 today). C: the same.
+pub const MAX_TARGETS: usize = 4096;
+/// Most clusters (protocol.md 8.1; 12 today). C: the same.
+pub const MAX_CLUSTERS: usize = 1024;
+/// Longest host, characters, brackets included (protocol.md 8.1). C: the same.
+pub const MAX_HOST: usize = 63;
+/// Characters of the file that an error shows (protocol.md 8.2). C: the same.
+pub const MAX_NEAR: usize = 20;
+/// Client ports that -H may give. C: the same.
+pub const MAX_PORTS: usize = 128;
+/// Rules that --nat-info may give. C: the same.
+pub const MAX_NAT_RULES: usize = 16;
 
 // --- the process -----------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ mod threads;
 mod uplink;
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use options::Command;
 
@@ -36,7 +37,8 @@ pub fn start(args: Vec<OsString>) -> u8 {
             return 2;
         }
         Ok(Command::Version) => {
-            println!("mtproxy {}", env!("CARGO_PKG_VERSION"));
+            let version = concat!("mtproxy ", env!("CARGO_PKG_VERSION"), "\n");
+            let _ = std::io::stdout().write_all(version.as_bytes());
             return 0;
         }
         Ok(Command::Run(config)) => match server::run(*config) {

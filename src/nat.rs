@@ -13,10 +13,16 @@ impl NatRules {
         let IpAddr::V4(ip) = address.ip().to_canonical() else {
             return address;
         };
-        match self.0.iter().find(|(local, _)| *local == ip) {
-            Some((_, global)) => SocketAddr::new(IpAddr::V4(*global), address.port()),
-            None => address,
-        }
+        self.rule(ip).map_or(address, |global| {
+            SocketAddr::new(IpAddr::V4(global), address.port())
+        })
+    }
+
+    fn rule(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.0
+            .iter()
+            .find(|(local, _)| *local == ip)
+            .map(|(_, global)| *global)
     }
 
     /// Whether an address is private and no rule says how the outside sees it.
@@ -26,7 +32,7 @@ impl NatRules {
         };
         let [a, b, ..] = ip.octets();
         let shared = a == 100 && (64..128).contains(&b);
-        (ip.is_private() || shared || ip.is_link_local()) && self.translate(address) == address
+        (ip.is_private() || shared || ip.is_link_local()) && self.rule(ip).is_none()
     }
 }
 
@@ -57,6 +63,11 @@ mod tests {
         );
         assert!(!rules.is_missing_for(at("10.0.0.1:5")));
         assert!(rules.is_missing_for(at("10.0.0.2:5")));
+        let same = NatRules(vec![rule("10.0.0.2", "10.0.0.2")]);
+        assert!(
+            !same.is_missing_for(at("10.0.0.2:5")),
+            "the operator has said so"
+        );
     }
 
     #[test]

@@ -19,14 +19,26 @@ use crate::sys;
 /// What a delivery needs the caller to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Nothing.
+    /// Nothing: it was sent, or is not wanted any more.
     Done,
+    /// Nothing but to look at the memory: a writer will send it.
+    Queued,
     /// The socket is full: a writer must be started.
     StartWriter,
     /// The client left more than its cap unread.
     Flood,
     /// The client's connection is broken.
     Broken,
+}
+
+/// What a writer has to do.
+pub enum Next {
+    /// Write the filled part, which is encrypted.
+    Write(Buffer),
+    /// Leave: nothing waits any more.
+    Leave,
+    /// The same, and close the connection.
+    Close,
 }
 
 /// The way down to one client. Guarded by the client's lock.
@@ -68,7 +80,7 @@ impl Outbox {
                 return Outcome::Flood;
             }
             backlog.append(packet);
-            return Outcome::Done;
+            return Outcome::Queued;
         }
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
@@ -84,19 +96,26 @@ impl Outbox {
         Outcome::StartWriter
     }
 
-    /// What the writer is to write next, encrypted. None: it has to leave, nothing waits any more.
-    pub fn next(&mut self) -> Option<Buffer> {
-        let backlog = self.backlog.as_mut()?;
-        let Some(mut buffer) = backlog.queue.pop_front() else {
+    /// What the writer has to do next.
+    pub fn next(&mut self) -> Next {
+        let front = self.backlog.as_mut().and_then(|backlog| {
+            let buffer = backlog.queue.pop_front()?;
+            let is_sealed = backlog.sealed > 0;
+            backlog.sealed -= usize::from(is_sealed);
+            Some((buffer, is_sealed))
+        });
+        let Some((mut buffer, is_sealed)) = front else {
             self.backlog = None;
-            return None;
+            return if self.closing.is_some() {
+                Next::Close
+            } else {
+                Next::Leave
+            };
         };
-        if backlog.sealed > 0 {
-            backlog.sealed -= 1;
-        } else {
+        if !is_sealed {
             self.cipher.apply(buffer.filled_mut());
         }
-        Some(buffer)
+        Next::Write(buffer)
     }
 
     /// `n` bytes of what [`Outbox::next`] gave have been written.
@@ -213,7 +232,10 @@ mod tests {
         delivered += 1;
         assert!(outbox.bytes() > 0);
         for _ in 0..5 {
-            assert_eq!(outbox.deliver(&ours, &mut packet(delivered)), Outcome::Done);
+            assert_eq!(
+                outbox.deliver(&ours, &mut packet(delivered)),
+                Outcome::Queued
+            );
             delivered += 1;
         }
         assert!(!outbox.close());
@@ -223,7 +245,7 @@ mod tests {
             "closing: taken no more"
         );
         let writer = std::thread::spawn(move || {
-            while let Some(buffer) = outbox.next() {
+            while let Next::Write(buffer) = outbox.next() {
                 std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
                 outbox.written(buffer.filled().len());
             }

@@ -8,15 +8,17 @@
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+use mtproxy::limits::CLOSE_DRAIN;
 use mtproxy::proto::transport::{MAX_QUICK_ACK, Transport};
 use mtproxy::proto::wire::ConnId;
 
 use crate::buffers;
 use crate::outbox::{Outbox, Outcome, now};
 use crate::stats::{Close, STATS};
+use crate::uplink::Link;
 
 const SLOT_BITS: u32 = 22;
 const NOT_CLOSED: u8 = u8::MAX;
@@ -59,6 +61,7 @@ impl Client {
         let outcome = self.outbox().deliver(&self.socket, packet);
         match outcome {
             Outcome::Done => {}
+            Outcome::Queued => relieve(),
             Outcome::StartWriter => {
                 if !(self.start_writer)(self.clone()) {
                     self.end(Close::NoThread);
@@ -83,14 +86,32 @@ impl Client {
         self.note(reason);
         self.outbox().discard();
         let _ = self.socket.shutdown(Shutdown::Both);
+        // Its reader may stand in a full channel.
+        if let Some(link) = link_of(self.id) {
+            link.wake();
+        }
     }
 
     /// Ends the connection when what waits has been written.
     pub fn finish(&self, reason: Close) {
         self.note(reason);
         if self.outbox().close() {
-            let _ = self.socket.shutdown(Shutdown::Both);
+            self.close_drained();
         }
+        if let Some(link) = link_of(self.id) {
+            link.wake();
+        }
+    }
+
+    /// Everything is written. The client is told that nothing more comes, and may still say
+    /// something: closing at once would make the kernel drop what is under way to it. Whoever does
+    /// not close in time is closed by [`sweep`].
+    pub fn close_drained(&self) {
+        let how = match self.ending() {
+            Some(Close::Stopping) => Shutdown::Both,
+            _ => Shutdown::Write,
+        };
+        let _ = self.socket.shutdown(how);
     }
 
     fn note(&self, reason: Close) {
@@ -112,7 +133,7 @@ impl Client {
         self.active.store(now(), Ordering::Relaxed);
     }
 
-    /// The client's unfinished packet takes `bytes` of buffer now.
+    /// The packet that the client is sending takes `bytes` of buffer now.
     pub fn receiving(&self, bytes: usize) {
         self.receiving.store(bytes, Ordering::Relaxed);
         if bytes > 0 {
@@ -129,18 +150,26 @@ impl Client {
 #[derive(Default)]
 struct Entry {
     uses: u64,
-    link: u64,
+    link: Option<Arc<Link>>,
     client: Option<Arc<Client>>,
+}
+
+impl Entry {
+    fn is_pinned_to(&self, link: u64) -> bool {
+        self.link.as_ref().is_some_and(|l| l.id == link)
+    }
 }
 
 struct Table {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    stopped: bool,
 }
 
 static TABLE: Mutex<Table> = Mutex::new(Table {
     entries: Vec::new(),
     free: Vec::new(),
+    stopped: false,
 });
 /// Notified when the last client leaves.
 static EMPTY: Condvar = Condvar::new();
@@ -170,7 +199,7 @@ impl Table {
     }
 }
 
-/// Enters a client. None if all 2^22 slots are taken.
+/// Enters a client. None if the server stops, or all 2^22 slots are taken.
 pub fn insert(
     socket: TcpStream,
     transport: Transport,
@@ -178,6 +207,9 @@ pub fn insert(
     start_writer: fn(Arc<Client>) -> bool,
 ) -> Option<Arc<Client>> {
     let mut table = table();
+    if table.stopped {
+        return None;
+    }
     let slot = match table.free.pop() {
         Some(slot) => slot,
         None if table.entries.len() >= 1 << SLOT_BITS => return None,
@@ -188,7 +220,7 @@ pub fn insert(
     };
     let entry = &mut table.entries[slot as usize];
     entry.uses += 1;
-    entry.link = 0;
+    entry.link = None;
     let client = Arc::new(Client {
         id: ConnId(entry.uses << SLOT_BITS | u64::from(slot)),
         socket,
@@ -203,17 +235,21 @@ pub fn insert(
     Some(client)
 }
 
-/// Pins a client to a middle-proxy connection (its number is never 0).
-pub fn pin(id: ConnId, link: u64) {
+/// Pins a client to a middle-proxy connection.
+pub fn pin(id: ConnId, link: &Arc<Link>) {
     if let Some(entry) = table().entry(id) {
-        entry.link = link;
+        entry.link = Some(link.clone());
     }
+}
+
+fn link_of(id: ConnId) -> Option<Arc<Link>> {
+    table().entry(id)?.link.clone()
 }
 
 /// The client of that id, if it is pinned to that connection.
 pub fn find(id: ConnId, link: u64) -> Option<Arc<Client>> {
     let mut table = table();
-    let entry = table.entry(id).filter(|e| e.link == link)?;
+    let entry = table.entry(id).filter(|e| e.is_pinned_to(link))?;
     entry.client.clone()
 }
 
@@ -221,6 +257,7 @@ pub fn find(id: ConnId, link: u64) -> Option<Arc<Client>> {
 pub fn remove(id: ConnId) {
     let mut table = table();
     let Some(entry) = table.entry(id) else { return };
+    entry.link = None;
     if entry.client.take().is_some() {
         table.free.push((id.0 & ((1 << SLOT_BITS) - 1)) as u32);
     }
@@ -239,17 +276,31 @@ pub fn wait_empty(wait: Duration) -> bool {
 pub fn end_clients_of(link: u64) -> usize {
     let clients: Vec<Arc<Client>> = table()
         .clients()
-        .filter(|(e, _)| e.link == link)
+        .filter(|(e, _)| e.is_pinned_to(link))
         .map(|(_, c)| c.clone())
         .collect();
     clients.iter().for_each(|c| c.end(Close::BackendLost));
     clients.len()
 }
 
-/// Ends all clients as soon as their outboxes are drained.
+fn all() -> Vec<Arc<Client>> {
+    table().clients().map(|(_, c)| c.clone()).collect()
+}
+
+/// Lets nobody in any more, and ends all clients as soon as their outboxes are drained.
 pub fn finish_all() {
-    let clients: Vec<Arc<Client>> = table().clients().map(|(_, c)| c.clone()).collect();
-    clients.iter().for_each(|c| c.finish(Close::Stopping));
+    table().stopped = true;
+    all().iter().for_each(|c| c.finish(Close::Stopping));
+}
+
+/// Ends clients that should have gone by now. To be called once a minute.
+pub fn sweep() {
+    for client in all() {
+        let closing = client.outbox().closing_for();
+        if closing.is_some_and(|seconds| u64::from(seconds) >= CLOSE_DRAIN.as_secs()) {
+            client.end(Close::Stalled);
+        }
+    }
 }
 
 /// If buffers take more than three quarters of the budget, closes the least recently active clients
@@ -259,14 +310,16 @@ pub fn relieve() {
     if excess == 0 {
         return;
     }
-    let Ok(_one) = RELIEVING.try_lock() else {
-        return;
+    let _one = match RELIEVING.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
     };
-    let clients: Vec<Arc<Client>> = table().clients().map(|(_, c)| c.clone()).collect();
+    let clients = all();
     let mut holders: Vec<(u32, usize, &Arc<Client>)> = clients
         .iter()
         .map(|c| (c.active.load(Ordering::Relaxed), c.holds(), c))
-        .filter(|(_, bytes, _)| *bytes > 0)
+        .filter(|(_, bytes, c)| *bytes > 0 && c.ending().is_none())
         .collect();
     holders.sort_by_key(|(active, ..)| *active);
     let mut freed = 0;
@@ -296,11 +349,18 @@ mod tests {
         insert(socket, Transport::Abridged, outbox, |_| false).unwrap()
     }
 
+    fn link(id: u64) -> Arc<Link> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        crate::uplink::new(id, Arc::new(socket)).0
+    }
+
     #[test]
     fn a_client_is_found_by_its_connection_only_and_its_id_never_returns() {
         let first = client();
         assert!(find(first.id, 7).is_none(), "not pinned yet");
-        pin(first.id, 7);
+        let seven = link(7);
+        pin(first.id, &seven);
         assert!(find(first.id, 7).is_some());
         assert!(find(first.id, 8).is_none());
         remove(first.id);
@@ -316,8 +376,8 @@ mod tests {
     #[test]
     fn losing_a_connection_ends_its_clients_and_the_first_reason_counts() {
         let (lost, other) = (client(), client());
-        pin(lost.id, 1001);
-        pin(other.id, 1002);
+        pin(lost.id, &link(1001));
+        pin(other.id, &link(1002));
         assert_eq!(end_clients_of(1001), 1);
         lost.end(Close::ClientLost);
         assert_eq!(lost.ending(), Some(Close::BackendLost));

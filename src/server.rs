@@ -2,6 +2,7 @@
 //! a sentence that names the file, port or user.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,11 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (requests, inbox) = unbounded();
     let dcs = Dcs::new(&file, config.slots_per_set, &requests);
     let slots = dcs.sets.len() * config.slots_per_set;
-    let capacity = capacity::find(config.max_clients, config.connections, slots as u64);
+    let capacity = capacity::find(
+        config.max_clients,
+        config.connections,
+        (slots + config.ports.len()) as u64,
+    );
     let secret = read_proxy_secret(&config)?;
     let identity = drop_privileges(config.user.as_deref())?;
     set_bounds(&config, &capacity);
@@ -71,29 +76,51 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, setup.as_ref());
-    stop(&listeners);
+    stop(&listeners, &rules.dcs);
     Ok(())
 }
 
 fn read_config(path: &Path) -> Result<ConfigFile, Fatal> {
     let name = path.display();
-    let text = std::fs::read(path)
-        .map_err(|e| Fatal(format!("can't read configuration file {name}: {e}")))?;
-    let mut resolve = |host: &str, port: u16| {
-        let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
-        addresses
-            .iter()
-            .find(|a| a.is_ipv4())
-            .or(addresses.first())
-            .copied()
-    };
+    let unreadable = |e| Fatal(format!("can't read configuration file {name}: {e}"));
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // One byte more than the parser takes, so that it says what is wrong.
+    file.take(limits::MAX_CONFIG_FILE as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
     config_file::parse(&text, &mut resolve).map_err(|error| {
-        let text = error.render(&name.to_string());
-        Fatal(format!("{text}\nmtproxy: config check failed! (code -1)"))
+        // The C program's lines, for scripts that look for them.
+        log::say(format_args!("{}", error.render(&name.to_string())));
+        log::say(format_args!("new configuration was not applied"));
+        Fatal("config check failed! (code -1)".into())
     })
 }
 
-fn listen(config: &Config) -> Result<Vec<TcpListener>, Fatal> {
+/// A name's first address, IPv4 before IPv6. A name without a dot is only looked for in the hosts
+/// file (protocol.md 8.1): the resolver would try it in the machine's own domain.
+fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
+    let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
+        (host, port).to_socket_addrs().ok()?.collect()
+    } else {
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let lines = hosts
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or_default());
+        let fields = lines.map(|line| line.split_whitespace().collect::<Vec<&str>>());
+        let named = fields.filter(|f| f.iter().skip(1).any(|name| name.eq_ignore_ascii_case(host)));
+        named
+            .filter_map(|f| Some(SocketAddr::new(f.first()?.parse().ok()?, port)))
+            .collect()
+    };
+    addresses
+        .iter()
+        .find(|a| a.is_ipv4())
+        .or(addresses.first())
+        .copied()
+}
+
+fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
     let ip = match config.address {
         _ if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
         address => address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
@@ -112,7 +139,7 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, Fatal> {
         if config.window_clamp > 0 {
             sys::set_window_clamp(&listener, config.window_clamp).map_err(failed)?;
         }
-        Ok(listener)
+        Ok(Arc::new(listener))
     };
     config.ports.iter().map(|port| open(*port)).collect()
 }
@@ -173,6 +200,10 @@ fn drop_privileges(user: Option<&str>) -> Result<Identity, Fatal> {
         match sys::become_user(name) {
             Ok(true) => return Ok(Identity::Unchanged),
             Ok(false) => {}
+            // A container may not let root become somebody else; then it isn't much of a root.
+            Err(e) if user.is_none() && e.kind() == ErrorKind::PermissionDenied => {
+                return Ok(Identity::Root);
+            }
             Err(e) => return Err(Fatal(format!("can't become user {name}: {e}"))),
         }
     }
@@ -200,7 +231,7 @@ fn warn(config: &Config, has_secret: bool, identity: Identity, dcs: &Dcs) {
         );
     }
     if matches!(identity, Identity::Root) {
-        say("running as root: there is no user mtproxy or nobody");
+        say("running as root: there is no user mtproxy or nobody to become");
     }
     if std::fs::File::open(&config.config_file).is_err() {
         say("the configuration file can't be read as the user that the server runs as now");
@@ -252,13 +283,13 @@ fn setup(config: &Config, secret: ProxySecret) -> Setup {
 }
 
 fn start_threads(
-    listeners: &[TcpListener],
+    listeners: &[Arc<TcpListener>],
     rules: &Arc<Rules>,
     most: u32,
     requests: Sender<Request>,
 ) -> std::io::Result<()> {
     for listener in listeners {
-        let (listener, rules) = (listener.try_clone()?, rules.clone());
+        let (listener, rules) = (listener.clone(), rules.clone());
         // A panic must not end the service.
         threads::spawn("accept", move || {
             while !threads::guarded(|| accept::run(&listener, &rules, most)) {}
@@ -279,6 +310,7 @@ fn watch_signals(requests: &Sender<Request>) {
             }
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {
+                registry::sweep();
                 let (sum, words) = stats::refusals();
                 if sum != shown {
                     log::event(format_args!("refused {words}"));
@@ -299,6 +331,7 @@ fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
         if let (Some(set), Some(setup)) = (rules.dcs.sets.get(set), setup)
             && let Err(e) = backend::start_slot(set.clone(), slot, setup.clone())
         {
+            set.slot_failed();
             log::event(format_args!(
                 "slot_failed set={} slot={slot} error=\"{e}\"",
                 set.number
@@ -308,9 +341,10 @@ fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
 }
 
 /// Takes no more clients, lets those that are there fetch what waits for them, and sums up.
-fn stop(listeners: &[TcpListener]) {
+fn stop(listeners: &[Arc<TcpListener>], dcs: &Dcs) {
     log::event(format_args!("stopping"));
-    listeners.iter().for_each(sys::shut_down_listener);
+    listeners.iter().for_each(|l| sys::shut_down_listener(l));
+    dcs.sets.iter().for_each(|set| set.stop());
     registry::finish_all();
     let all_gone = registry::wait_empty(limits::STOP_DRAIN);
     log::event(format_args!("stopped drained={all_gone}"));

@@ -175,18 +175,20 @@ pub fn summary() -> String {
 
 /// Refused handshakes so far, by reason, as `word=count`; and their sum.
 pub fn refusals() -> (u64, String) {
+    let mut rows = vec![
+        ("limit", STATS.accept_connection_limit_failed.value()),
+        ("no_thread", STATS.accept_thread_failed.value()),
+    ];
     let kinds = [
         Close::HandshakeTimeout,
         Close::NoSecretFits,
         Close::BadLength,
         Close::NoBackend,
+        Close::UnknownDc,
     ];
-    let sum = kinds.iter().map(|k| k.value()).sum();
-    let words: Vec<String> = kinds
-        .iter()
-        .map(|k| format!("{}={}", k.word(), k.value()))
-        .collect();
-    (sum, words.join(" "))
+    rows.extend(kinds.map(|kind| (kind.word(), kind.value())));
+    let words: Vec<String> = rows.iter().map(|(word, n)| format!("{word}={n}")).collect();
+    (rows.iter().map(|(_, n)| n).sum(), words.join(" "))
 }
 
 #[cfg(test)]

@@ -15,6 +15,10 @@ use mtproxy::crypto::crc32::{Checksums, PORTABLE};
 mod consts;
 use consts::*;
 
+// glibc has smaller limits and times there.
+#[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
+compile_error!("on 32-bit machines build with musl");
+
 #[repr(C)]
 struct Rlimit {
     soft: u64,
@@ -65,6 +69,7 @@ unsafe extern "C" {
     fn getuid() -> u32;
     fn geteuid() -> u32;
     fn getgid() -> u32;
+    fn getegid() -> u32;
     fn open(path: *const c_char, flags: c_int, ...) -> c_int;
 }
 
@@ -76,7 +81,15 @@ unsafe extern "C" {
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: ignoring a signal has no handler that could run; the path is a C string.
     unsafe {
-        signal(SIGPIPE, SIG_IGN);
+        // The last ones are accepted by the C proxy, which does nothing then. SIGHUP and SIGUSR1 are
+        // waited for later; until then they must not end the process.
+        let realtime = [0, 1, 4, 8, 9].map(|n| SIGRTMAX - n);
+        for number in [SIGPIPE, SIGPOLL, SIGHUP, SIGUSR1]
+            .into_iter()
+            .chain(realtime)
+        {
+            signal(number, SIG_IGN);
+        }
         // open() takes the lowest free number: nothing is lost if 0 to 2 are open already.
         loop {
             let fd = open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC);
@@ -93,7 +106,9 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         let arg = unsafe { CStr::from_ptr(*argv.add(i)) };
         OsString::from_vec(arg.to_bytes().to_vec())
     });
-    c_int::from(crate::start(args.collect()))
+    let args = args.collect();
+    // A panic may not leave a C function.
+    c_int::from(std::panic::catch_unwind(|| crate::start(args)).unwrap_or(1))
 }
 
 fn check(result: c_int) -> io::Result<c_int> {
@@ -195,23 +210,24 @@ fn bind_to(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     check(unsafe { bind(fd.as_raw_fd(), raw.as_ptr().cast(), len) }).map(drop)
 }
 
-/// A socket bound to an address; nobody can connect to it yet. On `[::]` it takes IPv4 as well.
+/// A socket bound to an address that nobody else has; nobody can connect to it yet.
 pub fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let fd = stream_socket(address)?;
+    bind_to(&fd, address)?;
+    Ok(TcpListener::from(fd))
+}
+
+/// A listening socket. On `[::]` it takes IPv4 clients as well.
+pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let fd = stream_socket(address)?;
     set_option(&fd, SOL_SOCKET, SO_REUSEADDR, 1)?;
     if address.is_ipv6() {
         set_option(&fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)?;
     }
     bind_to(&fd, address)?;
-    Ok(TcpListener::from(fd))
-}
-
-/// A listening socket.
-pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = bound(address)?;
     // SAFETY: no pointers.
-    check(unsafe { listen(socket.as_raw_fd(), backlog) })?;
-    Ok(socket)
+    check(unsafe { listen(fd.as_raw_fd(), backlog) })?;
+    Ok(TcpListener::from(fd))
 }
 
 /// Makes a listener's blocked accept fail, now and from now on.
@@ -270,8 +286,11 @@ pub fn set_lifetime(socket: &impl AsFd, lifetime: &Lifetime) -> io::Result<()> {
     Ok(())
 }
 
-/// Bounds the receive window, and so what a peer may have in flight.
+/// Bounds the receive window, and so what a peer may have in flight. The clamp alone does not hold
+/// while the kernel sizes the buffer by itself (seen with 6.18: it grew tenfold); a buffer of a set
+/// size does. The kernel doubles it and gives half to its own bookkeeping.
 pub fn set_window_clamp(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    set_option(socket, SOL_SOCKET, SO_RCVBUF, bytes)?;
     set_option(socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, bytes)
 }
 
@@ -385,7 +404,7 @@ pub fn become_user(name: &str) -> io::Result<bool> {
         check(initgroups(name.as_ptr(), gid))?;
         check(setgid(gid))?;
         check(setuid(uid))?;
-        let became = getuid() == uid && geteuid() == uid && getgid() == gid;
+        let became = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;
         // What could be taken back was not dropped.
         if !became || (uid != 0 && setuid(0) == 0) {
             return Err(io::ErrorKind::PermissionDenied.into());

@@ -32,9 +32,16 @@ pub struct Link {
 
 #[derive(Default)]
 struct Gate {
+    messages: usize,
     bytes: usize,
     waiting: usize,
     closed: bool,
+}
+
+impl Gate {
+    fn has_room(&self) -> bool {
+        self.messages < UPLINK_MESSAGES && self.bytes <= UPLINK_BYTES
+    }
 }
 
 /// The writer's end.
@@ -45,7 +52,7 @@ pub struct Intake {
 
 /// Both ends for a connection that has become ready.
 pub fn new(id: u64, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) {
-    let (send, receive) = bounded(UPLINK_MESSAGES);
+    let (send, receive) = bounded(UPLINK_MESSAGES + 1);
     let link = Arc::new(Link {
         id,
         clients: AtomicUsize::new(0),
@@ -64,40 +71,61 @@ pub fn new(id: u64, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) {
 }
 
 impl Link {
-    /// Sends a message up; waits while the channel is full.
-    pub fn send(&self, message: Buffer) -> Result<(), Lost> {
+    /// Sends a message up; waits while the channel is full, unless `abandoned` says so after a
+    /// [`Link::wake`]. Lost as well if it was abandoned.
+    pub fn send(&self, message: Buffer, abandoned: impl Fn() -> bool) -> Result<(), Lost> {
         let mut gate = self.gate();
-        while gate.bytes > UPLINK_BYTES && !gate.closed {
+        while !gate.has_room() && !gate.closed && !abandoned() {
             gate.waiting += 1;
             gate = self.room.wait(gate).unwrap_or_else(PoisonError::into_inner);
             gate.waiting -= 1;
         }
-        if gate.closed {
-            return Err(Lost);
+        let sent = self.enter(&mut gate, message);
+        // A wake-up may have come for several: whoever sees room left passes it on.
+        if gate.waiting > 0 && gate.has_room() {
+            self.room.notify_one();
         }
-        gate.bytes += message.len();
-        drop(gate);
-        self.messages.send(message).map_err(|_| Lost)
+        if sent { Ok(()) } else { Err(Lost) }
     }
 
-    /// Sends a message up only if that needs no waiting: the connection's own reader must never
-    /// wait for its writer.
+    /// Sends a message up only if that needs no waiting: for the connection's own reader, which
+    /// must never wait for its writer, and for what is not worth waiting for.
     pub fn try_send(&self, message: Buffer) -> bool {
-        let len = message.len();
-        self.gate().bytes += len;
-        let taken = self.messages.try_send(message).is_ok();
-        if !taken {
-            self.gate().bytes -= len;
+        self.enter(&mut self.gate(), message)
+    }
+
+    fn enter(&self, gate: &mut Gate, message: Buffer) -> bool {
+        if gate.closed || !gate.has_room() {
+            return false;
         }
-        taken
+        let bytes = message.len();
+        // There is room: the channel holds as many messages as the gate lets in.
+        let sent = self.messages.try_send(message).is_ok();
+        if sent {
+            gate.messages += 1;
+            gate.bytes += bytes;
+        }
+        sent
+    }
+
+    /// Lets everybody who waits for room look whether that is still worth it.
+    pub fn wake(&self) {
+        drop(self.gate());
+        self.room.notify_all();
+    }
+
+    /// Takes no more messages; what is in the channel still goes out.
+    pub fn refuse(&self) {
+        self.gate().closed = true;
+        self.room.notify_all();
     }
 
     /// Ends the connection: whoever waits for room, reads or writes, stops.
     pub fn close(&self) {
-        self.gate().closed = true;
-        self.room.notify_all();
+        self.refuse();
         let _ = self.socket.shutdown(Shutdown::Both);
-        // Wakes the writer if it waits for a message; if the channel is full it doesn't.
+        // Wakes the writer if it waits for a message; if the channel is full it doesn't. There is a
+        // place for this one beyond what the gate lets in.
         let _ = self.messages.try_send(Buffer::default());
     }
 
@@ -128,12 +156,98 @@ impl Intake {
 
     fn taken(&self, message: Buffer) -> Buffer {
         let mut gate = self.link.gate();
+        // close() sends an empty message past the gate.
+        gate.messages = gate.messages.saturating_sub(1);
         gate.bytes = gate.bytes.saturating_sub(message.len());
-        let wake = gate.waiting > 0 && gate.bytes <= UPLINK_BYTES;
+        let wake = gate.waiting > 0 && gate.has_room();
         drop(gate);
         if wake {
-            self.link.room.notify_all();
+            self.link.room.notify_one();
         }
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    fn link() -> (Arc<Link>, Intake) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        new(
+            1,
+            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
+        )
+    }
+
+    fn fill(link: &Link) -> usize {
+        let mut sent = 0;
+        while link.try_send(Buffer::new(1)) {
+            sent += 1;
+        }
+        sent
+    }
+
+    fn wait_for_waiting(link: &Link, count: usize) {
+        while link.gate().waiting < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_channel_is_bounded_in_messages_and_bytes() {
+        let (small, _intake) = link();
+        assert_eq!(fill(&small), UPLINK_MESSAGES);
+        let (large, _intake) = link();
+        let size = 1 << 18;
+        let mut bytes = 0;
+        while large.try_send(Buffer::new(size)) {
+            bytes += size;
+        }
+        assert_eq!(bytes, UPLINK_BYTES + size);
+    }
+
+    #[test]
+    fn whoever_waits_goes_on_when_there_is_room_again() {
+        let (link, intake) = link();
+        fill(&link);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| link.send(Buffer::new(1), || false).unwrap());
+            }
+            wait_for_waiting(&link, 3);
+            for _ in 0..UPLINK_MESSAGES + 3 {
+                assert!(
+                    intake
+                        .next(Instant::now() + Duration::from_secs(30))
+                        .unwrap()
+                        .is_some()
+                );
+            }
+        });
+        assert!(intake.more().is_none());
+    }
+
+    #[test]
+    fn a_full_channel_is_left_when_it_closes_or_is_no_longer_worth_it() {
+        let (link, _intake) = link();
+        fill(&link);
+        let abandoned = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let one =
+                scope.spawn(|| link.send(Buffer::new(1), || abandoned.load(Ordering::Relaxed)));
+            let other = scope.spawn(|| link.send(Buffer::new(1), || false));
+            wait_for_waiting(&link, 2);
+            abandoned.store(true, Ordering::Relaxed);
+            link.wake();
+            assert!(one.join().unwrap().is_err());
+            assert!(!other.is_finished());
+            link.close();
+            assert!(other.join().unwrap().is_err());
+        });
+        assert!(!link.try_send(Buffer::new(1)));
     }
 }

@@ -37,7 +37,8 @@ fn holds_its_clients_back_and_is_given_up() {
     bystander.dc = 3;
     let mut bystander = bystander.dial();
     stalled.stall(true);
-    let body = vec![0x3c; 256 * 1_024];
+    // As large as may be: a bound that counts messages alone would show in the memory.
+    let body = vec![0x3c; 1_000_000];
     let message = Message {
         body,
         ..Message::new(Command::Upload, 0)

@@ -103,7 +103,15 @@ fn a_missing_or_wrong_configuration_ends_with_1() {
         ),
     ] {
         let config = files.write("proxy-multi.conf", text.as_bytes());
-        assert_refusal(&with_files(&proxy_secret(128), &config, &[]), 1, wanted);
+        let refusal = with_files(&proxy_secret(128), &config, &[]);
+        assert_refusal(&refusal, 1, &["config check failed! (code -1)"]);
+        let is_it = |line: &str| wanted.iter().all(|word| line.contains(word));
+        assert!(
+            refusal.text.lines().any(is_it),
+            "{wanted:?}: {}",
+            refusal.text
+        );
+        assert!(refusal.text.contains("not applied"), "{}", refusal.text);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happens before the first client and around the clients: links are dialled, pings go both ways, the
 //! start block says what runs.
 
+use crate::support::client::Client;
 use crate::support::framing::Transport;
 use crate::support::middle_proxy::{MiddleProxy, Options, proxy_secret};
 use crate::support::proxy::{Proxy, Setup};
@@ -21,6 +22,21 @@ fn the_first_slot_of_each_set_is_dialled_before_any_client() {
                 && line.ends_with(&format!("local={local}"))
         });
     }
+}
+
+/// -M is the number of connections to a set; more than the first come when there are clients for them.
+#[test]
+fn further_slots_come_with_the_clients_up_to_the_given_number() {
+    let rig = Rig::with(&["-M", "3"], Options::default());
+    rig.dial(Transport::Padded).echo(10);
+    assert_eq!(rig.middle.with(|state| state.accepted), 1);
+    let mut clients: Vec<Client> = (0..300).map(|_| rig.dial(Transport::Padded)).collect();
+    clients.iter_mut().for_each(|client| client.echo(10));
+    rig.middle.wait_for("three links", |state| {
+        (state.links.len() == 3).then_some(())
+    });
+    clients.iter_mut().for_each(|client| client.echo(10));
+    assert_eq!(rig.middle.with(|state| state.accepted), 3);
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
         idle: limits::BACKEND_KEEPALIVE,
         interval: limits::BACKEND_KEEPALIVE,
         probes: limits::BACKEND_KEEPALIVE_PROBES,
-        user_timeout: limits::BACKEND_SEND,
+        user_timeout: limits::BACKEND_USER_TIMEOUT,
     };
     sys::set_lifetime(&socket, &lifetime)?;
     let local = socket.local_addr()?;
@@ -96,7 +96,7 @@ pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
         ..
     } = opening;
     socket.set_read_timeout(Some(setup.ping_interval + limits::BACKEND_PING_GRACE))?;
-    socket.set_write_timeout(Some(limits::BACKEND_SEND))?;
+    socket.set_write_timeout(Some(limits::BACKEND_SEND_STEP))?;
     Ok(Ready {
         socket: Arc::new(socket),
         reader,
@@ -189,9 +189,11 @@ impl Opening {
                 return Err(DialError::Io(ErrorKind::TimedOut));
             }
             self.socket.set_read_timeout(Some(left))?;
-            match self.socket.read(self.reader.space())? {
-                0 => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
-                n => self.reader.received(n),
+            match self.socket.read(self.reader.space()) {
+                Ok(0) => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
+                Ok(n) => self.reader.received(n),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
             }
         }
     }

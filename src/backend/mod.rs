@@ -38,10 +38,14 @@ pub struct Setup {
     pub start_time: u32,
 }
 
-/// Starts a slot. It lives as long as the process.
+/// Starts a slot. It lives as long as the process; after a bug it begins anew.
 pub fn start_slot(set: Arc<Set>, slot: usize, setup: Arc<Setup>) -> std::io::Result<()> {
     let name = format!("b{}.{slot}w", set.number);
-    threads::spawn(&name, move || run_slot(&set, slot, &setup))
+    threads::spawn(&name, move || {
+        while !threads::guarded(|| run_slot(&set, slot, &setup)) {
+            std::thread::sleep(BACKOFF_FIRST);
+        }
+    })
 }
 
 fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
@@ -50,37 +54,39 @@ fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
     let mut failures = 0;
     loop {
         let target = set.targets[turn % set.targets.len()];
-        match dial::dial(target, setup) {
+        let error = match dial::dial(target, setup) {
             Ok(ready) => {
                 STATS.backend_connects.add(1);
-                failures = 0;
                 let since = Instant::now();
                 live(Connection::new(set.clone(), slot, target, setup), ready);
                 if since.elapsed() >= BACKOFF_FORGIVEN {
                     backoff = Backoff::default();
+                    failures = 0;
                     continue;
                 }
+                None
             }
-            Err(error) => {
-                STATS.backend_connect_failures.add(1);
-                failures += 1;
-                // Another target may be alive: only after a whole round is it time to wait.
-                let wait = failures % set.targets.len() == 0;
-                let retry = if wait { backoff.0.as_millis() } else { 0 };
-                log::event(format_args!(
-                    "backend_failed target={target} reason={} retry={}.{:03}",
-                    error.word(),
-                    retry / 1000,
-                    retry % 1000
-                ));
-                turn += 1;
-                if !wait {
-                    continue;
-                }
-            }
+            Err(error) => Some(error),
+        };
+        // Another target may be alive: only after a whole round is it time to wait. A connection
+        // that was ready but soon lost is a failure too.
+        turn += 1;
+        failures += 1;
+        let wait = failures % set.targets.len() == 0;
+        if let Some(error) = error {
+            STATS.backend_connect_failures.add(1);
+            let retry = if wait { backoff.0.as_millis() } else { 0 };
+            log::event(format_args!(
+                "backend_failed target={target} reason={} retry={}.{:03}",
+                error.word(),
+                retry / 1000,
+                retry % 1000
+            ));
         }
-        let jitter = sys::random_array::<1>().map_or(0, |[b]| b);
-        std::thread::sleep(backoff.next(jitter));
+        if wait {
+            let jitter = sys::random_array::<1>().map_or(0, |[b]| b);
+            std::thread::sleep(backoff.next(jitter));
+        }
     }
 }
 

@@ -46,11 +46,12 @@ impl Reading {
 /// Reads until the connection ends, and ends it.
 pub fn run(mut reading: Reading) {
     let (connection, link) = (reading.connection.clone(), reading.link.clone());
-    let mut capacity = reading.frames.capacity();
-    buffers::resized(0, capacity);
+    // The first size is there for every connection; only growth counts against the budget.
+    let first = reading.frames.capacity();
+    let mut capacity = first;
     let mut reason = "panic";
     threads::guarded(|| reason = read_all(&mut reading, &mut capacity));
-    buffers::resized(capacity, 0);
+    buffers::resized(capacity, first);
     connection.end(&link, reason);
 }
 
@@ -95,7 +96,7 @@ fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut R
     let payload = &frame[FRAME_HEAD..frame.len() - FRAME_TAIL];
     match rpc::decode(payload) {
         FromMiddle::Answer { conn, data } => match registry::find(conn, link.id) {
-            Some(_) if data.is_empty() => {}
+            Some(client) if data.is_empty() || client.ending().is_some() => {}
             Some(client) => {
                 STATS.tot_forwarded_responses.add(1);
                 STATS.forwarded_response_bytes.add(data.len() as u64);

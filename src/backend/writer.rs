@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IoSlice, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use mtproxy::limits::{WRITE_BATCH, WRITE_BATCH_BYTES};
+use mtproxy::limits::{BACKEND_SEND_STEPS, WRITE_BATCH, WRITE_BATCH_BYTES};
 use mtproxy::proto::middle::frame::{FRAME_HEAD, FrameWriter};
 use mtproxy::proto::rpc;
 
@@ -76,12 +76,21 @@ fn write_all(mut socket: &TcpStream, batch: &[Buffer]) -> Result<(), &'static st
         *slice = IoSlice::new(message.filled());
     }
     let mut rest = &mut slices[..batch.len()];
+    let mut stalled = 0;
     while !rest.is_empty() {
         match socket.write_vectored(rest) {
             Ok(0) => return Err("write"),
-            Ok(n) => IoSlice::advance_slices(&mut rest, n),
+            Ok(n) => {
+                stalled = 0;
+                IoSlice::advance_slices(&mut rest, n);
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Err("stalled"),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                stalled += 1;
+                if stalled == BACKEND_SEND_STEPS {
+                    return Err("stalled");
+                }
+            }
             Err(_) => return Err("write"),
         }
     }

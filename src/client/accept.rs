@@ -13,9 +13,13 @@ use crate::{log, threads};
 
 /// Accepts clients until the listener is shut down.
 pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
+    let mut failing = false;
     loop {
         match listener.accept() {
-            Ok((socket, peer)) => admit(socket, peer, rules, most),
+            Ok((socket, peer)) => {
+                failing = false;
+                admit(socket, peer, rules, most);
+            }
             Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
             Err(e)
                 if matches!(
@@ -25,7 +29,9 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
             Err(e) => {
                 // No descriptors or no memory: the connection stays in the backlog, and asking
                 // again at once would only take the processor from whoever could free some.
-                log::event(format_args!("accept_failed error=\"{e}\""));
+                if !std::mem::replace(&mut failing, true) {
+                    log::event(format_args!("accept_failed error=\"{e}\""));
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
         }

@@ -2,7 +2,7 @@
 //! a second does not extend it. Bytes that fit no secret are read and discarded until the deadline,
 //! so that a stranger learns nothing from the answer or from its time.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Instant;
@@ -59,12 +59,9 @@ fn read_until(mut socket: &TcpStream, deadline: Instant, buf: &mut [u8]) -> Resu
     match socket.read(buf) {
         Ok(0) => Err(Close::ClientGone),
         Ok(n) => Ok(n),
-        Err(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-            ) =>
-        {
+        // The process was stopped and continued.
+        Err(e) if e.kind() == ErrorKind::Interrupted => read_until(socket, deadline, buf),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             Err(Close::HandshakeTimeout)
         }
         Err(_) => Err(Close::ClientLost),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mtproxy::limits::READ_SMALL;
+use mtproxy::proto::middle::frame::FRAME_HEAD;
 use mtproxy::proto::rpc::{self, Origin};
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::AdTag;
@@ -61,7 +62,7 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     };
     let outbox = Outbox::new(accepted.send);
     let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
-        return Close::NoThread;
+        return Close::Stopping;
     };
     STATS.ext_connections_created.add(1);
     let ours = rules.nat.translate(ours);
@@ -106,11 +107,12 @@ impl Drop for Session {
             self.client.ending(),
             Some(Close::BackendClosed | Close::BackendLost)
         ) {
-            // The other side doesn't know yet. If the link is lost it needn't.
-            let _ = link.send(Buffer::with_bytes(
-                mtproxy::proto::middle::frame::FRAME_HEAD,
-                &rpc::close_conn(self.client.id),
-            ));
+            // The other side doesn't know yet. If this finds no room it learns from our answer to
+            // the next packet that it has for this client.
+            let gone = Buffer::with_bytes(FRAME_HEAD, &rpc::close_conn(self.client.id));
+            if !link.try_send(gone) {
+                STATS.backend_replies_dropped.add(1);
+            }
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::uplink::Link;
 /// Where a payload begins in its buffer: behind room for frame and request.
 const PAYLOAD_AT: usize = FRAME_HEAD + MAX_REQUEST_HEAD;
 
+/// Most that is reserved for a packet before its bytes have come.
+const FIRST_BUFFER: usize = 64 << 10;
+
 /// Reads packets until the connection ends; says why. Gives the session back so that it ends with
 /// nothing else alive.
 pub fn run(mut session: Session, mut inbound: Inbound) -> (Session, Close) {
@@ -111,9 +114,10 @@ fn next_packet(session: &Session, inbound: &mut Inbound) -> Result<(Prefix, Buff
     };
     inbound.pending.start += prefix.prefix_len;
     let end = PAYLOAD_AT + prefix.len;
-    // Not what the packet declares but what has come, or came the last time, decides.
-    let likely = (2 * inbound.pending.len()).max(inbound.last_len);
+    // Not what the packet declares but what has come decides, or for a start what came last time.
+    let likely = (2 * inbound.pending.len()).max(inbound.last_len.min(FIRST_BUFFER));
     let mut packet = Buffer::new((end + SEAL_ROOM).min(PAYLOAD_AT + likely + SEAL_ROOM));
+    session.client.receiving(packet.len());
     let mut at = PAYLOAD_AT;
     loop {
         let room = end.min(packet.len() - SEAL_ROOM);
@@ -141,12 +145,14 @@ fn grown(packet: &Buffer, len: usize, enough: usize) -> Buffer {
 
 /// Sends a packet to the client's middle proxy; waits while that one's channel is full.
 fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result<(), Close> {
-    session.client.receiving(0);
-    if let Some(reason) = session.client.ending() {
-        return Err(reason);
+    if session.client.ending().is_some() {
+        // The client is being closed once it has fetched what waits for it.
+        session.client.receiving(0);
+        return Ok(());
     }
     let payload = PAYLOAD_AT..PAYLOAD_AT + prefix.payload_len();
     let Some(kind) = mtproto::classify(&packet[payload.clone()]) else {
+        session.client.receiving(0);
         STATS.filtered_queries.add(1);
         return Ok(());
     };
@@ -161,7 +167,10 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
             .link
             .insert(choose(&session.set, session.client.id)?),
     };
-    link.send(packet).map_err(|_| Close::BackendLost)?;
+    let client = &session.client;
+    link.send(packet, || client.ending().is_some())
+        .map_err(|_| Close::BackendLost)?;
+    client.receiving(0);
     STATS.tot_forwarded_queries.add(1);
     STATS.forwarded_query_bytes.add(payload.len() as u64);
     session.client.touch();
@@ -178,7 +187,7 @@ fn choose(
         None => Err(Close::UnknownDc),
     };
     match &found {
-        Ok(link) => registry::pin(id, link.id),
+        Ok(link) => registry::pin(id, link),
         Err(_) => STATS.dropped_queries.add(1),
     }
     found

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mtproxy::limits::{CLIENT_SEND_STEP, CLOSE_DRAIN};
 
+use crate::outbox::Next;
 use crate::registry::Client;
 use crate::stats::Close;
 use crate::threads;
@@ -37,14 +38,17 @@ fn drain(client: &Client) -> Result<(), Close> {
         .map_err(|_| Close::ClientLost)?;
     loop {
         let next = client.outbox().next();
-        let Some(buffer) = next else { break };
-        write_all(client, buffer.filled())?;
-        client.outbox().written(buffer.filled().len());
-    }
-    // The outbox may have been closed while the last bytes were written.
-    match client.ending() {
-        Some(reason) => Err(reason),
-        None => Ok(()),
+        match next {
+            Next::Write(buffer) => {
+                write_all(client, buffer.filled())?;
+                client.outbox().written(buffer.filled().len());
+            }
+            Next::Close => {
+                client.close_drained();
+                return Ok(());
+            }
+            Next::Leave => return Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! expected. Called by the rows of `flags` only.
 
 use super::Typed;
-use mtproxy::limits;
+use mtproxy::limits::{MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS};
 use mtproxy::proto::secret::{Secret, parse_hex16};
 use mtproxy::proto::wire::AdTag;
 use std::net::Ipv4Addr;
@@ -66,8 +66,8 @@ pub fn apply_secret(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
         let text = format!("number {number} is the same secret as number {}", first + 1);
         return Err(Wrong::Hidden(text));
     }
-    if number > limits::MAX_SECRETS {
-        let text = format!("expected at most {} secrets", limits::MAX_SECRETS);
+    if number > MAX_SECRETS {
+        let text = format!("expected at most {} secrets", MAX_SECRETS);
         return Err(Wrong::Hidden(text));
     }
     typed.secrets.push(secret);
@@ -156,9 +156,5 @@ pub fn apply_buffers(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Client ports that -H may give. C: the same.
-const MAX_PORTS: usize = 128;
-/// Rules that --nat-info may give. C: the same.
-const MAX_NAT_RULES: usize = 16;
 /// Largest number for counts: C's int.
 pub const MAX_COUNT: u32 = i32::MAX as u32;

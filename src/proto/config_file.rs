@@ -20,6 +20,7 @@
 //! of newlines before the error, so the first line has none and the second is 1.
 
 use self::ConfigErrorKind as Kind;
+use crate::limits::{MAX_CLUSTERS, MAX_CONFIG_FILE, MAX_HOST, MAX_NEAR, MAX_TARGETS};
 use crate::proto::wire::DcId;
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
@@ -54,7 +55,7 @@ pub type Resolve<'a> = &'a mut dyn FnMut(&str, u16) -> Option<SocketAddr>;
 pub fn parse(text: &[u8], resolve: Resolve) -> Result<ConfigFile, ConfigError> {
     let (rest, newlines) = (text, 0);
     let mut cursor = Cursor { rest, newlines };
-    if text.len() > MAX_FILE {
+    if text.len() > MAX_CONFIG_FILE {
         return Err(cursor.fail(Kind::TooLong));
     }
     let file = ConfigFile {
@@ -133,7 +134,7 @@ pub enum ConfigErrorKind {
     UnknownKeyword,
     /// A file without any proxy line.
     NoProxies,
-    /// More than [`MAX_FILE`] bytes.
+    /// More than [`MAX_CONFIG_FILE`] bytes.
     TooLong,
 }
 
@@ -153,7 +154,7 @@ impl fmt::Display for ConfigErrorKind {
             Self::Invalid(what) => write!(f, "invalid {what}"),
             Self::UnknownKeyword => f.write_str("'proxy <ip>:<port>;' expected"),
             Self::NoProxies => f.write_str(NO_PROXIES),
-            Self::TooLong => write!(f, "configuration file longer than {MAX_FILE} bytes"),
+            Self::TooLong => write!(f, "configuration file longer than {MAX_CONFIG_FILE} bytes"),
         }
     }
 }
@@ -388,17 +389,6 @@ fn is_white(byte: u8) -> bool {
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
-
-/// Longest file, bytes (protocol.md 8.1). C: the same.
-pub const MAX_FILE: usize = 16 << 20;
-/// Most proxy lines (protocol.md 8.1; 24 today). C: the same.
-pub const MAX_TARGETS: usize = 4096;
-/// Most clusters (protocol.md 8.1; 12 today). C: the same.
-pub const MAX_CLUSTERS: usize = 1024;
-/// Longest host, characters, brackets included (protocol.md 8.1). C: the same.
-pub const MAX_HOST: usize = 63;
-/// Characters of the file that an error shows (protocol.md 8.2). C: the same.
-pub const MAX_NEAR: usize = 20;
 
 const INVALID_ID: &str = "invalid target id (only integers between -32768 and 32767 are allowed)";
 const NO_PROXIES: &str = "expected to find a mtproto-proxy configuration with `proxy' directives";
@@ -707,7 +697,7 @@ proxy_for -5 91.108.56.117:8888;
 
     #[test]
     fn at_most_16_mebibytes() {
-        let mut text = vec![b'\n'; MAX_FILE];
+        let mut text = vec![b'\n'; MAX_CONFIG_FILE];
         text[..17].copy_from_slice(b"proxy 1.2.3.4:80;");
         assert!(parse(&text, &mut |_, _| None).is_ok());
         text.push(b'\n');

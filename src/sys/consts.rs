@@ -26,11 +26,14 @@ pub const EINTR: i32 = 4;
 // MIPS has its own numbers for these.
 pub const SOL_SOCKET: i32 = if MIPS { 0xffff } else { 1 };
 pub const SO_REUSEADDR: i32 = if MIPS { 4 } else { 2 };
+pub const SO_RCVBUF: i32 = if MIPS { 4098 } else { 8 };
 pub const SO_KEEPALIVE: i32 = if MIPS { 8 } else { 9 };
 pub const SOCK_STREAM: i32 = if MIPS { 2 } else { 1 };
 pub const RLIMIT_NOFILE: i32 = if MIPS { 5 } else { 7 };
 pub const RLIMIT_NPROC: i32 = if MIPS { 8 } else { 6 };
 pub const SIG_BLOCK: i32 = if MIPS { 1 } else { 0 };
+pub const SIGPOLL: i32 = if MIPS { 22 } else { 29 };
+pub const SIGRTMAX: i32 = if MIPS { 127 } else { 64 };
 pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
 pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
 const MIPS: bool = cfg!(target_arch = "mips");

@@ -23,7 +23,9 @@ pub const PAYLOAD_LEN: usize = 32;
 /// Why a middle proxy's nonce or handshake is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Another type or length than is due.
+    /// Another type than is due.
+    Type,
+    /// Another length than is due.
     Malformed,
     /// It does not know our proxy-secret.
     Selector,
@@ -53,6 +55,7 @@ impl Refusal {
     /// One word for the log.
     pub fn word(self) -> &'static str {
         match self {
+            Refusal::Type => "type",
             Refusal::Malformed => "malformed",
             Refusal::Selector => "selector",
             Refusal::Schema => "schema",
@@ -187,7 +190,7 @@ pub fn accept_handshake(payload: &[u8], us: ProcessId) -> Result<bool, Refusal> 
     match r.u32() {
         Some(HANDSHAKE) => {}
         Some(HANDSHAKE_ERROR) => return Err(Refusal::Refused),
-        _ => return Err(Refusal::Malformed),
+        _ => return Err(Refusal::Type),
     }
     let (flags, _sender, peer) = (
         r.u32(),
@@ -316,6 +319,7 @@ mod tests {
         assert_eq!(answer(0, ProcessId { ip: 1, ..US }, 32), Err(Refusal::Peer));
         assert_eq!(answer(0x80, US, 32), Err(Refusal::Flags));
         assert_eq!(answer(0, US, 28), Err(Refusal::Malformed));
+        assert_eq!(accept_handshake(&[0; 32], US), Err(Refusal::Type));
         assert_eq!(
             accept_handshake(&handshake_error(-3, US), US),
             Err(Refusal::Refused)
