@@ -7,7 +7,7 @@ use crate::support::message::Message;
 use crate::support::middle_proxy::{Behaviour, MiddleProxy, Options};
 use crate::support::middle_wire::Fault;
 use crate::support::proxy::Proxy;
-use crate::support::rig::{Rig, dialer, proxy_with};
+use crate::support::rig::{Rig, client_of, dialer, proxy_with};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -127,7 +127,8 @@ fn one_dead_target_of_two_costs_nothing() {
                 [&alive, &dead]
             };
             let config: String = pair.iter().map(|middle| middle.config_line(2)).collect();
-            let proxy = proxy_with(config, &[]);
+            // A single slot, so that nothing but going on to the next target helps.
+            let proxy = proxy_with(config, &["-M", "1"]);
             for transport in TRANSPORTS {
                 dialer(proxy.address(), transport).dial().echo(100);
             }
@@ -145,7 +146,7 @@ fn a_refusing_address_of_two_costs_nothing() {
     );
     let proxy = proxy_with(
         format!("proxy_for 2 {dead};\n{}", alive.config_line(2)),
-        &[],
+        &["-M", "1"],
     );
     dialer(proxy.address(), Transport::Padded).dial().echo(100);
 }
@@ -262,10 +263,4 @@ fn targets(behaviours: &[Behaviour]) -> (Vec<MiddleProxy>, Proxy) {
         .collect();
     let proxy = proxy_with(config, &[]);
     (middles, proxy)
-}
-
-fn client_of(proxy: &Proxy, dc: i16) -> Client {
-    let mut dialer = dialer(proxy.address(), Transport::Intermediate);
-    dialer.dc = dc;
-    dialer.dial()
 }

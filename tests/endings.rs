@@ -4,7 +4,7 @@ use crate::support::client::Client;
 use crate::support::framing::{Item, TRANSPORTS, Transport};
 use crate::support::message::{Command, Message};
 use crate::support::middle_proxy::MiddleProxy;
-use crate::support::rig::{Rig, dialer, proxy_with};
+use crate::support::rig::{Rig, dialer, id_of, proxy_with};
 use crate::support::rpc;
 use crate::support::wait::PATIENCE;
 use std::net::TcpStream;
@@ -261,12 +261,4 @@ fn a_second_signal_ends_a_drain() {
     rig.proxy.signal("TERM");
     let status = rig.proxy.wait_for_end();
     assert!(status.code().is_some(), "killed by the signal: {status}");
-}
-
-/// The id that the proxy gave to a client, by an echo.
-fn id_of(middle: &MiddleProxy, client: &mut Client) -> u64 {
-    let message = Message::echo(0);
-    client.send(&message.encode());
-    assert_eq!(client.packet(), message.encode());
-    middle.request(message.tag).conn_id
 }

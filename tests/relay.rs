@@ -43,14 +43,20 @@ fn bulk_16mib_down_in_packets_of_64kib() {
 
 #[test]
 fn one_byte_writes() {
+    const TOTAL: usize = 64 * 1_024;
     let rig = Rig::start();
-    for transport in TRANSPORTS {
-        let mut dialer = dialer(rig.proxy.address(), transport);
-        dialer.one_byte_writes = true;
-        let mut client = dialer.dial();
-        client.echo(100);
-        upload(&mut client, 30_000, &[7_000, 1, 500]);
-    }
+    thread::scope(|scope| {
+        for transport in TRANSPORTS {
+            let mut dialer = dialer(rig.proxy.address(), transport);
+            dialer.one_byte_writes = true;
+            scope.spawn(move || {
+                let mut client = dialer.dial();
+                client.echo(100);
+                upload(&mut client, TOTAL, &[7_000, 1, 500]);
+                download(&mut client, TOTAL, 1_000);
+            });
+        }
+    });
 }
 
 /// Both ways at once on one connection.

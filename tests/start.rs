@@ -28,8 +28,6 @@ fn the_first_slot_of_each_set_is_dialled_before_any_client() {
 #[test]
 fn further_slots_come_with_the_clients_up_to_the_given_number() {
     let rig = Rig::with(&["-M", "3"], Options::default());
-    rig.dial(Transport::Padded).echo(10);
-    assert_eq!(rig.middle.with(|state| state.accepted), 1);
     let mut clients: Vec<Client> = (0..300).map(|_| rig.dial(Transport::Padded)).collect();
     clients.iter_mut().for_each(|client| client.echo(10));
     rig.middle.wait_for("three links", |state| {

@@ -15,6 +15,7 @@ mod support;
 
 // The peers themselves.
 mod vectors;
+mod vectors_link;
 
 // The program.
 mod addresses;
@@ -25,6 +26,9 @@ mod flags;
 mod limits;
 mod promptness;
 mod quick_ack;
+mod regression_backends;
+mod regression_endings;
+mod regression_process;
 mod relay;
 mod routing;
 mod secrets;

@@ -87,6 +87,9 @@ fn serve(
     if !answer_handshake(&mut reading, &mut writer, &handshake, behaviour)? {
         return reading.until_the_end();
     }
+    if behaviour == Behaviour::CloseWhenReady {
+        return Ok(());
+    }
     let writer = Arc::new(Mutex::new(writer));
     let link = shared.watch.with(|state| {
         let link = Link {
@@ -215,8 +218,13 @@ fn take(shared: &Arc<Shared>, link: &Link, payload: &[u8]) -> Result<(), String>
         .map_err(|_| format!("RPC {kind:08x} of {}", payload.len()))?;
     match kind {
         rpc::PING => {
-            shared.watch.with(|state| state.pings.push(eight));
-            link.send(&[&rpc::with_eight(rpc::PONG, eight)]);
+            let seen = shared.watch.with(|state| {
+                state.pings.push(eight);
+                state.pings.len()
+            });
+            if seen <= shared.options.pongs {
+                link.send(&[&rpc::with_eight(rpc::PONG, eight)]);
+            }
         }
         rpc::PONG => shared.watch.with(|state| state.pongs.push(eight)),
         rpc::CLOSE_CONN => shared

@@ -24,6 +24,8 @@ pub enum Behaviour {
     BrokenHandshake(Fault),
     /// Answers the handshake with HANDSHAKE_ERROR.
     RefuseHandshake,
+    /// Finishes the handshake, then closes.
+    CloseWhenReady,
 }
 
 /// What a middle proxy is before it starts.
@@ -35,6 +37,8 @@ pub struct Options {
     pub crc32c: bool,
     /// Addresses as the outside sees them; both ends are looked up.
     pub nat: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// So many PINGs are answered, then no more.
+    pub pongs: usize,
 }
 
 impl Default for Options {
@@ -45,6 +49,7 @@ impl Default for Options {
             behaviour: Behaviour::Serve,
             crc32c: true,
             nat: Vec::new(),
+            pongs: usize::MAX,
         }
     }
 }

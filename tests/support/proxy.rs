@@ -140,18 +140,19 @@ impl Proxy {
 
     /// The most memory that the process ever had in use, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        let kilobytes: u64 = self.status("VmHWM")[0].parse().expect("a size");
+        kilobytes * 1_024
+    }
+
+    /// What the kernel says of the process: the words of a line of its status file.
+    pub fn status(&self, name: &str) -> Vec<String> {
         let path = format!("/proc/{}/status", self.run.child.id());
         let status = fs::read_to_string(path).expect("a running proxy");
-        let line = status
+        let words = status
             .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("a VmHWM line");
-        let kilobytes: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|word| word.parse().ok())
-            .expect("a size");
-        kilobytes * 1_024
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_else(|| panic!("no line {name} in {status}"));
+        words.split_whitespace().map(str::to_owned).collect()
     }
 }
 

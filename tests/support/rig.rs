@@ -2,6 +2,7 @@
 
 use super::client::{Client, Dialer};
 use super::framing::Transport;
+use super::message::Message;
 use super::middle_proxy::{MiddleProxy, Options};
 use super::obfuscated2::Secret;
 use super::proxy::{Proxy, Setup};
@@ -61,4 +62,19 @@ pub fn proxy_with(config: String, arguments: &[&str]) -> Proxy {
         .map(|&argument| argument.to_owned())
         .collect();
     Proxy::start(&setup)
+}
+
+/// A client of another data centre.
+pub fn client_of(proxy: &Proxy, dc: i16) -> Client {
+    let mut dialer = dialer(proxy.address(), Transport::Intermediate);
+    dialer.dc = dc;
+    dialer.dial()
+}
+
+/// The id that the proxy gave to a client, by an echo.
+pub fn id_of(middle: &MiddleProxy, client: &mut Client) -> u64 {
+    let message = Message::echo(0);
+    client.send(&message.encode());
+    assert_eq!(client.packet(), message.encode());
+    middle.request(message.tag).conn_id
 }
