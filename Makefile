@@ -5,7 +5,9 @@
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-# run: where Telegram's two files are, the port, the secret (made up if not given), further options.
+# run: the port, the address that clients reach this machine by (its first one if not given), the secret (made
+# up if not given), further options; run-middle: also where Telegram's two files are.
+SERVER :=
 SECRET_FILE := proxy-secret
 CONFIG := proxy-multi.conf
 PORT := 8443
@@ -22,7 +24,7 @@ MAX_x86_64 := 700000
 MAX_mipsel := 900000
 
 # The short form of the end-to-end suite: names of tests, or beginnings of names.
-SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic
+SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct::
 
 # Telegram publishes its two files here, and only here.
 TELEGRAM := https://core.telegram.org
@@ -30,11 +32,11 @@ TELEGRAM := https://core.telegram.org
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run config test lint fmt bench static size test-static check cargo
+.PHONY: help build run run-middle config test lint fmt bench static size test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	echo "  Variables: PORT SECRET SECRET_FILE CONFIG ARGS (run), ARGS (bench), TARGET RUNNER (static ...)"
+	echo "  Variables: PORT SERVER SECRET ARGS (run), SECRET_FILE CONFIG (run-middle), ARGS (bench), TARGET RUNNER (static ...)"
 
 # Not listed: what every use of cargo needs, said in one sentence instead of a shell's error.
 cargo:
@@ -50,29 +52,31 @@ cargo:
 build: cargo ## build the program for this machine: target/release/mtproxy
 	@cargo build --locked --release --bin mtproxy
 
-run: build ## start middle mode with Telegram's two files; fetches them if they are missing
+run: build ## start direct mode: needs no files, makes up a secret, prints link and QR code
+	@server="$(SERVER)"
+	if [ -z "$$server" ]; then server=$$(hostname -I 2>/dev/null | cut -d ' ' -f 1); fi
+	secret="$(SECRET)"
+	exec "$(TARGET_DIR)/release/mtproxy" -H "$(PORT)" --print-links --server "$${server:-127.0.0.1}" \
+	  $${secret:+-S "$$secret"} $(ARGS)
+
+run-middle: build ## start middle mode with Telegram's two files; fetches them if they are missing
 	@fetch=
 	for pair in "proxy-secret=$(SECRET_FILE)" "proxy-multi.conf=$(CONFIG)"; do
 	  file=$${pair#*=}
 	  if [ -r "$$file" ]; then continue; fi
 	  if [ "$$file" != "$${pair%%=*}" ]; then
-	    echo "make run: cannot read $$file" >&2
+	    echo "make run-middle: cannot read $$file" >&2
 	    exit 1
 	  fi
 	  fetch=yes
 	done
 	if [ -n "$$fetch" ]; then $(MAKE) --no-print-directory config; fi
 	secret="$(SECRET)"
-	if [ -z "$$secret" ]; then
-	  secret=$$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
-	fi
-	case $${#secret} in 32) link=dd$$secret ;; *) link=$$secret ;; esac
-	echo "To try it, open this link where Telegram is installed. Elsewhere than on this machine, put"
-	echo "the address of this machine in the place of 127.0.0.1. Control-C ends the proxy."
-	echo
-	echo "    tg://proxy?server=127.0.0.1&port=$(PORT)&secret=$$link"
-	echo
-	exec "$(TARGET_DIR)/release/mtproxy" -H "$(PORT)" -S "$$secret" --aes-pwd "$(SECRET_FILE)" $(ARGS) "$(CONFIG)"
+	if [ -z "$$secret" ]; then secret=$$("$(TARGET_DIR)/release/mtproxy" secret); fi
+	server="$(SERVER)"
+	if [ -z "$$server" ]; then server=$$(hostname -I 2>/dev/null | cut -d ' ' -f 1); fi
+	exec "$(TARGET_DIR)/release/mtproxy" -H "$(PORT)" -S "$$secret" --print-links --server "$${server:-127.0.0.1}" \
+	  --aes-pwd "$(SECRET_FILE)" $(ARGS) "$(CONFIG)"
 
 # Both files arrive before either is replaced, and each is replaced in one step.
 config: ## fetch proxy-secret and proxy-multi.conf from Telegram into this directory

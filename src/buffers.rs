@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use mtproxy::limits::{BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, POOL_KEEP};
+use mtproxy::limits::{BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, POOL_SHARE};
 
 static FREE: [Mutex<Vec<Box<[u8]>>>; BUFFER_CLASSES.len()] =
     [const { Mutex::new(Vec::new()) }; BUFFER_CLASSES.len()];
@@ -35,6 +35,18 @@ pub fn excess() -> usize {
 pub fn resized(before: usize, after: usize) {
     IN_USE.fetch_add(after, Ordering::Relaxed);
     IN_USE.fetch_sub(before, Ordering::Relaxed);
+}
+
+/// Gives half of the free buffers back to the system. To be called once a minute.
+pub fn trim() {
+    for class in 0..BUFFER_CLASSES.len() {
+        let mut free = lock(class);
+        let half = free.len() / 2;
+        let given_back = free.split_off(half);
+        free.shrink_to_fit();
+        drop(free);
+        drop(given_back);
+    }
 }
 
 /// Bytes of a size class, and which part of them is filled. Goes back to its pool when dropped.
@@ -103,7 +115,7 @@ impl Drop for Buffer {
             return;
         };
         IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
-        let keep = POOL_KEEP.min(BUDGET.load(Ordering::Relaxed) / 64) / bytes.len();
+        let keep = BUDGET.load(Ordering::Relaxed) / POOL_SHARE / bytes.len();
         let mut free = lock(class);
         if free.len() < keep {
             free.push(bytes);

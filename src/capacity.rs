@@ -10,6 +10,8 @@ use crate::sys::{self, Resource};
 pub struct Capacity {
     /// Clients at a time.
     pub clients: u32,
+    /// Of these, how many may go direct in middle mode.
+    pub fallbacks: u32,
     /// Client threads, writers of slow clients included.
     pub threads: usize,
     /// Which limit decided.
@@ -18,28 +20,54 @@ pub struct Capacity {
     pub memory: u64,
 }
 
+/// What the server is going to need.
+pub struct Demand {
+    /// -C
+    pub clients: Option<u32>,
+    /// -c
+    pub descriptors: Option<u32>,
+    /// Backend slots: two threads and a descriptor each.
+    pub slots: u64,
+    /// Direct mode: two threads for each client, two sockets, and a pipe while it is busy.
+    pub direct: bool,
+    /// Middle mode: some clients may have to go direct.
+    pub fallback: bool,
+}
+
 /// Descriptors and threads that the server needs besides its clients and backend slots.
 const RESERVE: u64 = 64;
-/// Memory of an idle client, kernel included: thread stack, both structures, socket.
-const CLIENT_MEMORY: u64 = 48 << 10;
-/// One client in this many may need a writer at the same time.
+/// Memory of an idle client's thread, kernel included: its stacks, structures, a socket's both ends.
+const THREAD_MEMORY: u64 = 48 << 10;
+/// Middle mode: one client in this many may need a second thread at the same time, for its writer or
+/// because it goes direct.
 const WRITER_SHARE: u64 = 8;
 
-/// Raises what may be raised and takes the smallest of all limits. `asked` is -C, `descriptors` -c;
-/// `slots` backend slots need two threads and a descriptor each.
-pub fn find(asked: Option<u32>, descriptors: Option<u32>, slots: u64) -> Capacity {
+/// Raises what may be raised and takes the smallest of all limits.
+pub fn find(demand: &Demand) -> Capacity {
     let unlimited = u64::MAX;
     let nofile = sys::raise_limit(Resource::Descriptors).unwrap_or(1024);
-    let nofile = nofile.min(descriptors.map_or(unlimited, u64::from));
+    let nofile = nofile.min(demand.descriptors.map_or(unlimited, u64::from));
     let nproc = sys::raise_limit(Resource::Threads).unwrap_or(unlimited);
     let memory = memory();
-    let threads = |limit: u64| limit.saturating_sub(RESERVE + 2 * slots);
-    let clients = |limit: u64| threads(limit) / (WRITER_SHARE + 1) * WRITER_SHARE;
+    let (sockets, threads) = if demand.direct { (4, 2) } else { (1, 1) };
+    // One client in eight with three descriptors more.
+    let descriptors = |limit: u64| match demand.fallback && !demand.direct {
+        true => limit * WRITER_SHARE / (WRITER_SHARE + 3),
+        false => limit / sockets,
+    };
+    let clients = |limit: u64| {
+        let left = limit.saturating_sub(RESERVE + 2 * demand.slots);
+        if demand.direct {
+            left / threads
+        } else {
+            left / (WRITER_SHARE + 1) * WRITER_SHARE
+        }
+    };
     let rows = [
-        ("-C", asked.map_or(65_536, u64::from)),
+        ("-C", demand.clients.map_or(65_536, u64::from)),
         (
             "RLIMIT_NOFILE or -c",
-            nofile.saturating_sub(RESERVE + slots),
+            descriptors(nofile.saturating_sub(RESERVE + demand.slots)),
         ),
         ("RLIMIT_NPROC", clients(nproc)),
         (
@@ -56,17 +84,23 @@ pub fn find(asked: Option<u32>, descriptors: Option<u32>, slots: u64) -> Capacit
             "vm.max_map_count",
             clients(number("/proc/sys/vm/max_map_count").saturating_sub(2_000) / 2),
         ),
-        ("memory", memory / 2 / CLIENT_MEMORY),
+        ("memory", memory / 2 / (threads * THREAD_MEMORY)),
     ];
     let (decided_by, clients) = rows
         .into_iter()
         .min_by_key(|(_, limit)| *limit)
         .unwrap_or(("-C", 1));
     let clients = clients.max(1);
-    let threads = clients + clients / WRITER_SHARE + 1;
+    let writers = if demand.direct {
+        clients
+    } else {
+        clients / WRITER_SHARE + 1
+    };
+    let threads = (clients + writers) as usize;
     Capacity {
         clients: clients as u32,
-        threads: threads as usize,
+        fallbacks: (clients / WRITER_SHARE) as u32,
+        threads,
         decided_by,
         memory,
     }
@@ -124,12 +158,23 @@ mod tests {
 
     #[test]
     fn the_smallest_limit_decides() {
-        let few = find(Some(10), None, 0);
+        let demand = |clients, descriptors, slots, direct| {
+            find(&Demand {
+                clients,
+                descriptors,
+                slots,
+                direct,
+                fallback: false,
+            })
+        };
+        let few = demand(Some(10), None, 0, false);
         assert_eq!((few.clients, few.decided_by), (10, "-C"));
         assert!(few.threads >= 11);
-        let some = find(None, Some(164), 10);
+        let some = demand(None, Some(164), 10, false);
         assert_eq!((some.clients, some.decided_by), (90, "RLIMIT_NOFILE or -c"));
-        let machine = find(None, None, 0);
+        let direct = demand(None, Some(164), 0, true);
+        assert_eq!((direct.clients, direct.threads), (25, 50));
+        let machine = demand(None, None, 0, false);
         assert!(machine.clients > 0 && machine.memory > 1 << 20);
     }
 

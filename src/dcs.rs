@@ -5,17 +5,17 @@
 //! under data centres whose sets differ is dialled for each of these sets.) One lock a set; nothing
 //! is sent or written under it but to channels that have room.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
-use mtproxy::limits::{CLIENTS_PER_SLOT, MAX_WAITING};
+use mtproxy::limits::{CLIENTS_PER_SLOT, FALLBACK_AFTER, MAX_WAITING, SLOT_PATIENCE};
 use mtproxy::proto::config_file::ConfigFile;
 use mtproxy::proto::wire::DcId;
 
+use crate::log;
 use crate::uplink::Link;
 
 /// What other threads ask of the main one.
@@ -43,13 +43,28 @@ pub struct Set {
     start: Sender<Request>,
 }
 
-#[derive(Default)]
 struct State {
     ready: Vec<Arc<Link>>,
     started: usize,
     /// None is sent when there will be none.
     waiting: Vec<Sender<Option<Arc<Link>>>>,
     stopped: bool,
+    /// When the last ready connection was lost; at first, the start.
+    down_since: Instant,
+    shown_down: bool,
+}
+
+impl State {
+    fn new() -> State {
+        State {
+            ready: Vec::new(),
+            started: 0,
+            waiting: Vec::new(),
+            stopped: false,
+            down_since: Instant::now(),
+            shown_down: false,
+        }
+    }
 }
 
 /// Why a client gets no connection.
@@ -58,7 +73,7 @@ pub struct NotReady;
 
 impl Set {
     /// A connection for one more client: the ready one with the fewest. Waits for one at most
-    /// `wait`. Asks for a further slot when all have many clients, or none is ready.
+    /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
     pub fn acquire(&self, wait: Duration) -> Result<Arc<Link>, NotReady> {
         let (send, receive) = bounded(1);
         {
@@ -67,7 +82,7 @@ impl Set {
             let best = state.ready.iter().min_by_key(|link| load(link)).cloned();
             if best
                 .as_ref()
-                .is_none_or(|link| load(link) >= CLIENTS_PER_SLOT)
+                .is_some_and(|link| load(link) >= CLIENTS_PER_SLOT)
             {
                 self.start_next(&mut state);
             }
@@ -80,7 +95,12 @@ impl Set {
             }
             state.waiting.push(send.clone());
         }
-        let waited = receive.recv_timeout(wait).ok();
+        let patience = wait.min(SLOT_PATIENCE);
+        let waited = receive.recv_timeout(patience).ok().or_else(|| {
+            // The slot that is being dialled may stand before a dead address.
+            self.start_next(&mut self.state());
+            receive.recv_timeout(wait - patience).ok()
+        });
         // Whoever gives up makes room for others; a link may have come at the last moment.
         let give_up = || self.state().waiting.retain(|w| !w.same_channel(&send));
         let found = waited.or_else(|| {
@@ -133,11 +153,34 @@ impl Set {
             let _ = waiter.try_send(Some(link.clone()));
         }
         state.ready.push(link);
+        let was_down = std::mem::take(&mut state.shown_down);
+        drop(state);
+        if was_down {
+            log::event(format_args!("fallback_ends set={}", self.number));
+        }
     }
 
     /// A connection is lost: nobody gets it any more.
     pub fn withdraw(&self, link: &Link) {
-        self.state().ready.retain(|l| l.id != link.id);
+        let mut state = self.state();
+        let before = state.ready.len();
+        state.ready.retain(|l| l.id != link.id);
+        if state.ready.is_empty() && before > 0 {
+            state.down_since = Instant::now();
+        }
+    }
+
+    /// Whether none of the set's middle proxies could be reached for so long that new clients are
+    /// better served without. Says so once.
+    pub fn is_down(&self) -> bool {
+        let mut state = self.state();
+        let down = state.ready.is_empty() && state.down_since.elapsed() >= FALLBACK_AFTER;
+        let news = down && !std::mem::replace(&mut state.shown_down, true);
+        drop(state);
+        if news {
+            log::event(format_args!("fallback_begins set={}", self.number));
+        }
+        down
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,27 +203,24 @@ impl Dcs {
         let mut sets: Vec<Arc<Set>> = Vec::new();
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
-            let distinct: BTreeSet<SocketAddr> = cluster.targets.iter().copied().collect();
-            let same =
-                |set: &Arc<Set>| set.targets.iter().copied().collect::<BTreeSet<_>>() == distinct;
-            let number = sets.iter().position(same).unwrap_or_else(|| {
-                let mut targets = Vec::new();
-                for target in &cluster.targets {
-                    if !targets.contains(target) {
-                        targets.push(*target);
-                    }
-                }
-                let number = sets.len();
-                let state = Mutex::default();
+            let targets = distinct(&cluster.targets);
+            let sorted = |targets: &[SocketAddr]| {
+                let mut sorted = targets.to_vec();
+                sorted.sort_unstable();
+                sorted
+            };
+            let same = |set: &Arc<Set>| sorted(&set.targets) == sorted(&targets);
+            let number = sets.iter().position(same).unwrap_or(sets.len());
+            if number == sets.len() {
+                let (state, start) = (Mutex::new(State::new()), start.clone());
                 sets.push(Arc::new(Set {
                     number,
                     targets,
                     slots,
                     state,
-                    start: start.clone(),
+                    start,
                 }));
-                number
-            });
+            }
             clusters.push((cluster.dc, number));
         }
         Dcs {
@@ -201,6 +241,17 @@ impl Dcs {
     pub fn clusters(&self) -> usize {
         self.clusters.len()
     }
+}
+
+/// Each address once, in order.
+fn distinct(targets: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut once = Vec::new();
+    for target in targets {
+        if !once.contains(target) {
+            once.push(*target);
+        }
+    }
+    once
 }
 
 #[cfg(test)]

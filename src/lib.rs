@@ -10,6 +10,8 @@
 //! | [`crypto`] | AES-256 CTR and CBC streams, both CRCs, the middle-proxy key derivation |
 //! | [`proto::wire`] | bounded reader and writer, newtypes |
 //! | [`proto::secret`] | client secrets and Telegram's proxy-secret, redacted |
+//! | [`proto::link`] | links for clients |
+//! | [`proto::qr`] | their QR codes |
 //! | [`proto::obfuscated2`] | the 64-byte header, both roles |
 //! | [`proto::transport`] | abridged, intermediate, padded intermediate |
 //! | [`proto::mtproto`] | which client messages may be forwarded |
@@ -53,8 +55,10 @@ pub mod proto {
         pub mod frame;
         pub mod handshake;
     }
+    pub mod link;
     pub mod mtproto;
     pub mod obfuscated2;
+    pub mod qr;
     pub mod rpc;
     pub mod secret;
     pub mod transport;

@@ -15,6 +15,14 @@ pub const MIN_MESSAGE: usize = 28;
 pub const MIN_ENCRYPTED_MESSAGE: usize = 56;
 /// Secrets that -S may give: each costs a key set-up for every connecting stranger. C: the same.
 pub const MAX_SECRETS: usize = 16;
+/// Longest file of --secret-file, bytes: 16 secrets need a tenth of it. C: none.
+pub const MAX_SECRET_FILE: usize = 64 << 10;
+/// Longest label of a secret, bytes. C: none.
+pub const MAX_LABEL: usize = 32;
+/// Longest domain of an ee secret, bytes (protocol.md 5.8): clients refuse longer ones.
+pub const MAX_DOMAIN: usize = 182;
+/// Longest name of a host in --server and --dc-override, bytes (RFC 1035).
+pub const MAX_HOST_NAME: usize = 253;
 /// From accept to the complete header; a real deadline. C: 10 s with -D, none without.
 pub const CLIENT_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client's first packet waits for a middle proxy. C: it is dropped at once.
@@ -80,6 +88,8 @@ pub const DEFAULT_SLOTS: usize = 2;
 pub const MAX_SLOTS: usize = 16;
 /// A further slot of a set is dialled when each ready one has this many clients.
 pub const CLIENTS_PER_SLOT: usize = 64;
+/// A client that waits so long for the first connection of its set has a further slot dialled.
+pub const SLOT_PATIENCE: Duration = Duration::from_millis(300);
 /// Messages that one connection's channel holds.
 pub const UPLINK_MESSAGES: usize = 256;
 /// Bytes that one connection's channel holds before clients' readers wait (capacity of buffers).
@@ -91,6 +101,23 @@ pub const WRITE_BATCH: usize = 64;
 pub const WRITE_BATCH_BYTES: usize = 256 << 10;
 /// Read buffer of a middle proxy's connection, bytes; it grows with a frame and shrinks back.
 pub const FRAME_BUFFER: usize = 256 << 10;
+
+// --- direct mode -----------------------------------------------------------------------------
+
+/// All addresses of a data centre together, to connect. The C proxy has no direct mode.
+pub const DC_CONNECT: Duration = Duration::from_secs(5);
+/// After one side has ended its half, the other half ends after this long without progress.
+pub const HALF_OPEN: Duration = Duration::from_secs(60);
+/// A client of a data centre goes direct when none of its middle proxies was reachable for this long.
+pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
+/// Bytes that one step of a busy relay moves at most.
+pub const RELAY_STEP: usize = 256 << 10;
+/// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
+pub const RELAY_BUSY: usize = 8 << 10;
+/// A relay that has been silent for this long gives back its large buffer or pipe.
+pub const RELAY_LINGER: Duration = Duration::from_secs(1);
+/// Pipes that are kept for busy relays.
+pub const PIPES_KEPT: usize = 128;
 
 // --- configuration ---------------------------------------------------------------------------
 
@@ -126,7 +153,8 @@ pub const BUFFER_CLASSES: [usize; 6] = [
     1 << 18,
     (1 << 20) + (1 << 12),
 ];
-/// Free bytes that the pool keeps for each size class.
-pub const POOL_KEEP: usize = 4 << 20;
+/// The part of the budget that each size class may keep free for the next packets; what is not used
+/// goes back to the system within minutes.
+pub const POOL_SHARE: usize = 16;
 /// How often refusals are summed up in the log while there are any.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

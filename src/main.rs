@@ -1,16 +1,26 @@
 //! The daemon: threads, sockets, files. `sys` calls [`start`] from the C entry point.
 //!
-//! Layers, top may use below, never sideways between `client` and `backend` (`tests/layers.rs`):
-//! main → server → client | backend → registry, outbox, uplink, dcs, nat → threads, buffers,
-//! capacity, options, stats, log → sys → the library.
+//! Layers, top may use below, never sideways between `client`, `backend` and `direct`
+//! (`tests/layers.rs`): main → commands, server → client | backend | direct → registry, outbox,
+//! uplink, dcs, handover, links, access, nat → threads, buffers, capacity, options, stats, log → sys
+//! → the library.
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
+mod access;
 mod backend;
 mod buffers;
 mod capacity;
 mod client;
+/// What the program does besides to serve.
+mod commands {
+    pub mod link;
+    pub mod secret;
+}
 mod dcs;
+mod direct;
+mod handover;
+mod links;
 mod log;
 mod nat;
 mod options;
@@ -41,6 +51,14 @@ pub fn start(args: Vec<OsString>) -> u8 {
             let _ = std::io::stdout().write_all(version.as_bytes());
             return 0;
         }
+        Ok(Command::Link(request)) => match commands::link::run(&request) {
+            Ok(()) => return 0,
+            Err(text) => (text, 1),
+        },
+        Ok(Command::Secret(domain)) => match commands::secret::run(domain) {
+            Ok(()) => return 0,
+            Err(text) => (text, 1),
+        },
         Ok(Command::Run(config)) => match server::run(*config) {
             Ok(()) => return 0,
             Err(fatal) => (fatal.0, 1),

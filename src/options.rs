@@ -2,8 +2,8 @@
 //! [`Config`].
 //!
 //! `main` calls [`parse`] and, for `Help`, [`help`]; nothing here looks at files or the system. A
-//! flag is one row of the table in `flags`; its value is judged in `values` and kept in [`Typed`].
-//! What involves several flags is checked once, in [`check`].
+//! flag is one row of `table`; its value is judged in `values` and kept in [`Typed`]. What involves
+//! several flags is checked once, in [`check`] and what it calls. A command is the first argument.
 //!
 //! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules:
 //! long names may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short
@@ -12,6 +12,7 @@
 //! secret may land by mistake.
 
 mod flags;
+mod table;
 mod values;
 
 pub use flags::help;
@@ -19,8 +20,8 @@ pub use flags::help;
 use flags::{Apply, find_long, find_short};
 use lexopt::Arg;
 use mtproxy::limits;
-use mtproxy::proto::secret::Secret;
-use mtproxy::proto::wire::AdTag;
+use mtproxy::proto::secret::{Form, SecretEntry, parse_domain};
+use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -33,10 +34,36 @@ use std::time::Duration;
 pub enum Command {
     /// Serve.
     Run(Box<Config>),
+    /// `link`: print the links of such a server on stdout.
+    Link(Box<LinkRequest>),
+    /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
+    Secret(Option<String>),
     /// Print [`help`] on stderr, exit 2 as C does.
     Help,
     /// Print `mtproxy VERSION` on stdout, exit 0.
     Version,
+}
+
+/// What `mtproxy link` is to print.
+#[derive(Debug)]
+pub struct LinkRequest {
+    /// The server's own command line; the first port is not 0, and there is -S or --secret-file.
+    pub config: Config,
+    /// -D: links for fake TLS with this domain, whatever the secrets' forms.
+    pub domain: Option<String>,
+    /// --qr
+    pub qr: bool,
+}
+
+/// --dc-override
+#[derive(Debug, PartialEq, Eq)]
+pub struct DcOverride {
+    /// As clients ask for it; negative for media. Never 0.
+    pub id: DcId,
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
 }
 
 /// A wrong command line.
@@ -69,14 +96,31 @@ pub struct Config {
     pub ipv6: bool,
     /// --address: listen here (without -6), and dial middle proxies from here.
     pub address: Option<Ipv4Addr>,
-    /// -S: at most 16, none twice, in the order given. Empty: open to everybody, raw keys.
-    pub secrets: Vec<Secret>,
+    /// -S: at most 16, no secret and no label twice, in the order given.
+    pub secrets: Vec<SecretEntry>,
+    /// --secret-file
+    pub secret_file: Option<PathBuf>,
+    /// Everybody may enter: no secrets and no file of them, and either --open or middle mode. If there
+    /// is nothing of all this, a secret is made up.
+    pub open: bool,
     /// -R: only the padded intermediate transport.
     pub padded_only: bool,
     /// -P
     pub ad_tag: Option<AdTag>,
     /// The positional argument.
-    pub config_file: PathBuf,
+    pub config_file: Option<PathBuf>,
+    /// --direct, or no configuration file.
+    pub direct: bool,
+    /// --dc-override, in the order given.
+    pub dc_overrides: Vec<DcOverride>,
+    /// --prefer-ipv6
+    pub prefer_ipv6: bool,
+    /// Not --no-fallback.
+    pub fallback: bool,
+    /// --server: what links show.
+    pub server: Option<String>,
+    /// --print-links
+    pub print_links: bool,
     /// --aes-pwd, or `secret`.
     pub aes_pwd: PathBuf,
     /// Whether --aes-pwd was given: only then a missing file is an error.
@@ -113,6 +157,42 @@ pub struct Config {
 /// come in any order; the first error, or the first flag that asks for something else than to
 /// serve, ends it.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let word = args.first().and_then(|word| word.to_str());
+    match word {
+        Some("secret") => parse_secret(&args[1..]),
+        Some("link") => parse_flags(args.split_off(1), check_link),
+        Some("run") => parse_flags(args.split_off(1), check_run),
+        _ => parse_flags(args, check_run),
+    }
+}
+
+/// `mtproxy secret [DOMAIN]`, which takes no flags but -h.
+fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("")).collect();
+    let domain = match words.as_slice() {
+        [] => None,
+        ["-h" | "--help"] => return Ok(Command::Help),
+        [word] => match parse_domain(word) {
+            Ok(domain) if !word.starts_with('-') => Some(domain),
+            _ => {
+                let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or .";
+                return Err(UsageError::new(format!("{what}, got {word:?}")));
+            }
+        },
+        _ => {
+            let text = "secret: expected nothing behind it, or one domain";
+            return Err(UsageError::new(text.into()));
+        }
+    };
+    Ok(Command::Secret(domain))
+}
+
+/// A command line of flags and at most one file, and the check that its command needs.
+fn parse_flags(
+    args: Vec<OsString>,
+    check: fn(Typed) -> Result<Command, UsageError>,
+) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
     parser.set_short_equals(false);
     let mut typed = Typed::default();
@@ -140,7 +220,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             return Ok(command);
         }
     }
-    check(typed).map(|config| Command::Run(Box::new(config)))
+    check(typed)
 }
 
 /// What was typed, value by value; what was not given is None or empty.
@@ -151,7 +231,17 @@ struct Typed {
     ports: Vec<u16>,
     ipv6: bool,
     address: Option<Ipv4Addr>,
-    secrets: Vec<Secret>,
+    secrets: Vec<SecretEntry>,
+    secret_file: Option<PathBuf>,
+    open: bool,
+    direct: bool,
+    dc_overrides: Vec<DcOverride>,
+    prefer_ipv6: bool,
+    no_fallback: bool,
+    server: Option<String>,
+    print_links: bool,
+    domain: Option<String>,
+    qr: bool,
     padded_only: bool,
     ad_tag: Option<AdTag>,
     aes_pwd: Option<PathBuf>,
@@ -169,23 +259,80 @@ struct Typed {
     buffer_bytes: Option<u64>,
 }
 
-/// The second stage: what only shows when everything is typed, and the defaults.
+/// The second stage of `run`: what only shows when everything is typed.
+fn check_run(mut typed: Typed) -> Result<Command, UsageError> {
+    let error = |text: &str| Err(UsageError::new(text.into()));
+    if typed.domain.is_some() {
+        return error("-D/--domain: only for mtproxy link as yet: fake TLS is not there yet");
+    }
+    if typed.qr {
+        return error("--qr: only for mtproxy link; a start shows it with the links");
+    }
+    for (number, entry) in (1..).zip(&typed.secrets) {
+        if let Form::FakeTls(_) = entry.form {
+            let number = values::numbered(number, entry);
+            return error(&format!(
+                "-S/--mtproto-secret: {number} is an ee secret: fake TLS is not there yet"
+            ));
+        }
+    }
+    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
+    if typed.open && has_secrets {
+        return error("--open: goes neither with -S nor with --secret-file");
+    }
+    let direct = typed.direct || typed.files.is_empty();
+    if direct && typed.ad_tag.is_some() {
+        return error(
+            "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
+             file and goes without --direct",
+        );
+    }
+    if typed.ports.is_empty() && direct && !has_secrets {
+        typed.ports.push(DEFAULT_PORT);
+    }
+    if typed.ports.is_empty() {
+        return error(
+            "-H/--http-ports: expected at least one port for clients, for example -H 443",
+        );
+    }
+    Ok(Command::Run(Box::new(check(typed)?)))
+}
+
+/// The second stage of `link`, which shows what `run` with the same flags would serve.
+fn check_link(mut typed: Typed) -> Result<Command, UsageError> {
+    let error = |text: &str| Err(UsageError::new(text.into()));
+    if typed.secrets.is_empty() && typed.secret_file.is_none() {
+        return error("link: expected the secret of the proxy, -S SECRET or --secret-file FILE");
+    }
+    if typed.ports.is_empty() {
+        typed.ports.push(LINK_PORT);
+    }
+    if typed.ports[0] == 0 {
+        return error("link: expected the port of the proxy, got -H 0");
+    }
+    let (domain, qr) = (typed.domain.take(), typed.qr);
+    let config = check(typed)?;
+    Ok(Command::Link(Box::new(LinkRequest { config, domain, qr })))
+}
+
+/// What both have in common, and the defaults.
 fn check(typed: Typed) -> Result<Config, UsageError> {
     let given = typed.files.len();
-    let mut files = typed.files.into_iter();
-    let (Some(config_file), None) = (files.next(), files.next()) else {
+    if given > 1 {
         // The arguments are not repeated: one may be a secret that lost its -S.
-        let text = format!("expected one configuration file, got {given}\n{}", help());
+        let text = format!(
+            "expected at most one configuration file, got {given}\n{}",
+            help()
+        );
         return Err(UsageError::new(text));
-    };
-    if typed.ports.is_empty() {
-        let text = "-H/--http-ports: expected at least one port for clients, for example -H 443";
-        return Err(UsageError::new(text.into()));
     }
+    let config_file = typed.files.into_iter().next().map(PathBuf::from);
     if typed.http_stats && typed.stats_ports.is_none() {
         let text = "fatal: port isn't defined".into();
         return Err(UsageError { text, code: 1 });
     }
+    let direct = typed.direct || config_file.is_none();
+    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
     let slots_per_set = match usize::try_from(typed.slots) {
         Ok(0) => limits::DEFAULT_SLOTS,
         Ok(slots) => slots.min(limits::MAX_SLOTS),
@@ -196,9 +343,17 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
         ipv6: typed.ipv6,
         address: typed.address,
         secrets: typed.secrets,
+        secret_file: typed.secret_file,
+        open: !has_secrets && (typed.open || !direct),
         padded_only: typed.padded_only,
         ad_tag: typed.ad_tag,
-        config_file: config_file.into(),
+        config_file,
+        direct,
+        dc_overrides: typed.dc_overrides,
+        prefer_ipv6: typed.prefer_ipv6,
+        fallback: !typed.no_fallback,
+        server: typed.server,
+        print_links: typed.print_links,
         aes_pwd_given: typed.aes_pwd.is_some(),
         aes_pwd: typed.aes_pwd.unwrap_or("secret".into()),
         max_clients: typed.max_clients,
@@ -217,6 +372,10 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
     })
 }
 
+/// The port of a proxy whose secret is made up: no privileges are needed for it.
+const DEFAULT_PORT: u16 = 8443;
+/// The port in links if -H doesn't say: most proxies have it.
+const LINK_PORT: u16 = 443;
 /// -W's default, bytes. C: the same.
 const WINDOW_CLAMP: u32 = 131_072;
 /// -b's default. C: the same.
@@ -224,8 +383,9 @@ const BACKLOG: i32 = 8192;
 
 #[cfg(test)]
 mod tests {
-    use super::flags::FLAGS;
+    use super::table::FLAGS;
     use super::*;
+    use mtproxy::proto::secret::Secret;
 
     const A: &str = "00112233445566778899aabbccddeeff";
     const B: &str = "ffeeddccbbaa99887766554433221100";
@@ -273,9 +433,17 @@ mod tests {
             ipv6: false,
             address: None,
             secrets: vec![],
+            secret_file: None,
+            open: true,
             padded_only: false,
             ad_tag: None,
-            config_file: "file".into(),
+            config_file: Some("file".into()),
+            direct: false,
+            dc_overrides: vec![],
+            prefer_ipv6: false,
+            fallback: true,
+            server: None,
+            print_links: false,
             aes_pwd: "secret".into(),
             aes_pwd_given: false,
             max_clients: None,
@@ -368,17 +536,25 @@ mod tests {
             error.text,
             "-H/--http-ports: expected port 443 only once, got \"443,80,443\""
         );
-        let error = parse_words(&["f"]).unwrap_err();
-        assert!(error.code == 2 && error.text.contains("-H 443"), "{error}");
+        let needed = |words: &[&str]| {
+            let error = parse_words(words).unwrap_err();
+            assert!(error.code == 2 && error.text.contains("-H 443"), "{error}");
+        };
+        needed(&["f"]);
+        needed(&["-S", A]);
+        needed(&["--secret-file", "s"]);
+        needed(&["--direct", "-S", A, "f"]);
     }
 
     #[test]
     fn secrets() {
-        let secrets = config(&format!("-S {A} -S dd{B}")).secrets;
-        assert_eq!(
-            secrets,
-            [Secret::parse(A).unwrap(), Secret::parse(B).unwrap()]
-        );
+        let given = config(&format!("-S {A} -S dd{B}:bob:9"));
+        let keys: Vec<Secret> = given.secrets.iter().map(|s| s.secret).collect();
+        assert_eq!(keys, [Secret::parse(A).unwrap(), Secret::parse(B).unwrap()]);
+        assert_eq!(given.secrets[1].label.as_deref(), Some("bob"));
+        assert!(!given.open);
+        let given = config("--secret-file f");
+        assert!(given.secret_file == Some("f".into()) && !given.open);
         let many = |count: usize| {
             (0..count)
                 .map(|i| format!("-S {i:032x} "))
@@ -396,7 +572,27 @@ mod tests {
             ),
             (
                 "-S 0123",
-                "-S/--mtproto-secret: expected 32 hexadecimal digits, or dd and 32 hexadecimal digits, got 4 characters",
+                "-S/--mtproto-secret: expected a secret of 32 hexadecimal digits, or its dd, ee or base64url form, got 4 characters",
+            ),
+            (
+                &format!("-S {B} -S {A}:bob -S {A}:eve"),
+                "-S/--mtproto-secret: number 3 (eve) is the same secret as number 2 (bob)",
+            ),
+            (
+                &format!("-S {B}:bob -S {A}:bob"),
+                "-S/--mtproto-secret: number 2 (bob) has the same label as number 1 (bob)",
+            ),
+            (
+                &format!("-S {B} -S ee{A}612e62:bob"),
+                "-S/--mtproto-secret: number 2 (bob) is an ee secret: fake TLS is not there yet",
+            ),
+            (
+                &format!("--secret-file {A}:x"),
+                "--secret-file: expected a file's name, got a secret: that goes to -S",
+            ),
+            (
+                "--secret-file=",
+                "--secret-file: expected a file's name, got \"\"",
             ),
         ]);
     }
@@ -414,6 +610,9 @@ mod tests {
             format!("--secret={A}"),
             format!("--{A}"),
             format!("-R={A}"),
+            format!("--secret-file={A}"),
+            format!("-S {A}:bob:0"),
+            format!("-S {B}:{A}"),
         ] {
             let error = error(&flags);
             assert!(!error.text.contains(part), "{error}");
@@ -564,15 +763,9 @@ mod tests {
         assert!(matches!(parse_words(&["--version"]), Ok(Command::Version)));
         // What stands before is judged first.
         assert_eq!(parse_words(&["-M", "x", "-h"]).unwrap_err().code, 2);
-        for words in [vec![], vec!["-H", "443"], vec!["-H", "443", "one", "two"]] {
-            let error = parse_words(&words).unwrap_err();
-            assert!(error.code == 2 && error.text.contains(&help()), "{words:?}");
-            assert!(
-                error
-                    .text
-                    .starts_with("expected one configuration file, got ")
-            );
-        }
+        let error = parse_words(&["-H", "443", "one", "two"]).unwrap_err();
+        let text = "expected at most one configuration file, got 2\n";
+        assert_eq!(error, UsageError::new(format!("{text}{}", help())));
     }
 
     #[test]
@@ -605,7 +798,8 @@ mod tests {
         let Ok(Command::Run(config)) = parse_words(&["-H1", "--", "-v"]) else {
             panic!()
         };
-        assert_eq!((config.config_file, config.verbosity), ("-v".into(), 0));
+        let file = Some("-v".into());
+        assert_eq!((config.config_file, config.verbosity), (file, 0));
         let Ok(Command::Run(config)) = parse_words(&["file", "-H1", "-6"]) else {
             panic!()
         };
@@ -630,7 +824,7 @@ mod tests {
             ("--http", "--http may mean --http-ports or --http-stats"),
             (
                 "--p 1",
-                "--p may mean --proxy-tag or --ping-interval or --port",
+                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links",
             ),
         ]);
         // A whole name is never ambiguous, and every name finds its own row.
@@ -664,7 +858,7 @@ mod tests {
         let error = |words: &[&str]| parse_words(words).unwrap_err().text;
         assert_eq!(
             error(&["f", "-S"]),
-            "-S/--mtproto-secret: expected a value, as in --mtproto-secret SECRET"
+            "-S/--mtproto-secret: expected a value, as in --mtproto-secret SECRET[:LABEL[:LIMIT]]"
         );
         assert_eq!(
             error(&["f", "--port"]),
@@ -682,6 +876,161 @@ mod tests {
         let error = parse([OsString::from("-u"), odd()]).unwrap_err();
         assert_eq!(error.text, "-u/--user: expected plain text");
         let file = parse([OsString::from("-H1"), odd()]);
-        assert!(matches!(file, Ok(Command::Run(config)) if config.config_file == odd()));
+        assert!(
+            matches!(file, Ok(Command::Run(config)) if config.config_file == Some(odd().into()))
+        );
+    }
+
+    #[test]
+    fn direct_mode() {
+        for (words, direct, open, ports) in [
+            (&[][..], true, false, [8443]),
+            (&["run"], true, false, [8443]),
+            (&["--open"], true, true, [8443]),
+            (&["--direct", "f"], true, false, [8443]),
+            (&["-H", "1", "-S", A], true, false, [1]),
+            (&["run", "-H", "1", "f"], false, true, [1]),
+            (&["-H", "1", "run"], false, true, [1]),
+            (&["-H", "1", "--direct", "f", "-S", A], true, false, [1]),
+        ] {
+            let Ok(Command::Run(config)) = parse_words(words) else {
+                panic!("{words:?}")
+            };
+            let got = (config.direct, config.open, config.ports);
+            assert_eq!(got, (direct, open, ports.to_vec()), "{words:?}");
+        }
+        assert!(!config("--no-fallback").fallback && config("--prefer-ipv6").prefer_ipv6);
+        let tag = format!("-P {A}");
+        assert!(config(&tag).ad_tag.is_some());
+        let what = "-P/--proxy-tag: only middle proxies show a sponsored channel: \
+                    it needs a configuration file and goes without --direct";
+        assert_errors(&[
+            (&format!("{tag} --direct"), what),
+            (
+                &format!("--open -S {B}"),
+                "--open: goes neither with -S nor with --secret-file",
+            ),
+        ]);
+        assert_eq!(parse_words(&["-P", A]).unwrap_err().text, what);
+    }
+
+    #[test]
+    fn dc_overrides() {
+        let flags = "--dc-override 2:127.0.0.1:443 --dc-override=-203:[::1]:1 \
+                     --dc-override 10002:dc-2.example:65535";
+        let row = |id, host: &str, port| DcOverride {
+            id: DcId(id),
+            host: host.into(),
+            port,
+        };
+        let wanted = [
+            row(2, "127.0.0.1", 443),
+            row(-203, "::1", 1),
+            row(10002, "dc-2.example", 65535),
+        ];
+        assert_eq!(config(flags).dc_overrides, wanted);
+        let what = "--dc-override: expected ID:HOST:PORT with the number of a data centre, \
+                    IPv6 addresses in brackets, got";
+        for wrong in [
+            "",
+            "2",
+            "2:h",
+            "h:1",
+            "0:h:1",
+            "x:h:1",
+            "32768:h:1",
+            "-32768:h:1",
+            "2::1",
+            "2:h:0",
+            "2:h:65536",
+            "2:h:",
+            "2:::1:1",
+            "2:[h]:1",
+            "2:[::1:1",
+            "2:a/b:1",
+            "2:h:+1",
+        ] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("--dc-override={wrong}")), wanted);
+        }
+    }
+
+    #[test]
+    fn servers_in_links() {
+        for (text, host) in [
+            ("proxy.example", "proxy.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(
+                config(&format!("--server {text}")).server,
+                Some(host.into())
+            );
+        }
+        let what = "--server: expected a name or an IP address without a port, got";
+        let long = "h".repeat(254);
+        for wrong in ["", "h:443", "a&b", "é.example", "[h]", "192.0.2.1:1", &long] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("--server={wrong}")), wanted);
+        }
+        assert!(config("--print-links").print_links);
+    }
+
+    #[test]
+    fn link() {
+        let link = |words: &[&str]| match parse_words(&[&["link"], words].concat()) {
+            Ok(Command::Link(request)) => *request,
+            other => panic!("{words:?}: {other:?}"),
+        };
+        let request = link(&["-S", A]);
+        assert_eq!((request.config.ports, request.qr), (vec![443], false));
+        let ee = format!("ee{A}612e62");
+        let request = link(&["--qr", "-S", &ee, "-H", "1,2", "-D", "a.b", "-R", "file"]);
+        assert_eq!(request.config.ports, [1, 2]);
+        assert_eq!(request.domain.as_deref(), Some("a.b"));
+        assert!(request.qr && request.config.padded_only);
+        assert!(link(&["--secret-file", "f"]).config.secret_file.is_some());
+        assert!(matches!(parse_words(&["link", "-h"]), Ok(Command::Help)));
+        let error = |words: &[&str]| parse_words(words).unwrap_err().text;
+        assert_eq!(
+            error(&["link"]),
+            "link: expected the secret of the proxy, -S SECRET or --secret-file FILE"
+        );
+        assert_eq!(
+            error(&["link", "-S", A, "-H", "0"]),
+            "link: expected the port of the proxy, got -H 0"
+        );
+        assert_errors(&[
+            (
+                "-D a.b",
+                "-D/--domain: only for mtproxy link as yet: fake TLS is not there yet",
+            ),
+            (
+                "-D a/b",
+                "-D/--domain: expected a domain of 1 to 182 letters, digits, - _ or ., got \"a/b\"",
+            ),
+            (
+                "--qr",
+                "--qr: only for mtproxy link; a start shows it with the links",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn secret() {
+        let secret = |words: &[&str]| match parse_words(words) {
+            Ok(Command::Secret(domain)) => Ok(domain),
+            Ok(other) => panic!("{words:?}: {other:?}"),
+            Err(error) => Err(error.text),
+        };
+        assert_eq!(secret(&["secret"]), Ok(None));
+        assert_eq!(secret(&["secret", "a.b"]), Ok(Some("a.b".into())));
+        let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or ., got";
+        for wrong in ["", "a b", "-v", "--nonsense"] {
+            assert_eq!(secret(&["secret", wrong]), Err(format!("{what} {wrong:?}")));
+        }
+        assert!(secret(&["secret", "a", "b"]).is_err());
+        assert!(matches!(parse_words(&["secret", "-h"]), Ok(Command::Help)));
     }
 }

@@ -321,7 +321,7 @@ pub fn relieve() {
         .map(|c| (c.active.load(Ordering::Relaxed), c.holds(), c))
         .filter(|(_, bytes, c)| *bytes > 0 && c.ending().is_none())
         .collect();
-    holders.sort_by_key(|(active, ..)| *active);
+    holders.sort_unstable_by_key(|(active, ..)| *active);
     let mut freed = 0;
     for (_, bytes, client) in holders {
         if freed >= excess {

@@ -1,26 +1,27 @@
 //! Start order, signals, stop. Everything that can fail at start fails before the first thread, with
 //! a sentence that names the file, port or user.
 
-use std::fmt::Display;
-use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
+mod files;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
-use mtproxy::proto::config_file::{self, ConfigFile};
 use mtproxy::proto::secret::ProxySecret;
 
 use crate::backend::{self, Setup};
-use crate::capacity::{self, Capacity};
-use crate::client::{Rules, accept};
+use crate::capacity::{self, Capacity, Demand};
+use crate::client::{Places, Rules, accept};
 use crate::dcs::{Dcs, Request};
+use crate::direct::{self, table::Table};
+use crate::handover::Direct;
 use crate::nat::NatRules;
 use crate::options::Config;
 use crate::sys::{self, Signal};
-use crate::{buffers, log, registry, stats, threads};
+use crate::{access, buffers, links, log, registry, stats, threads};
 
 /// Why the server did not start; the whole sentence.
 #[derive(Debug)]
@@ -29,95 +30,112 @@ pub struct Fatal(pub String);
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
     log::set_verbosity(config.verbosity);
-    let file = read_config(&config.config_file)?;
+    let (requests, inbox) = unbounded();
+    let dcs = match &config.config_file {
+        Some(path) if !config.direct => {
+            let file = files::read_config(path)?;
+            Some(Dcs::new(&file, config.slots_per_set, &requests))
+        }
+        _ => None,
+    };
+    let direct = direct_mode(&config, dcs.is_some())?;
+    let secrets = access::load(&config).map_err(Fatal)?;
     let listeners = listen(&config)?;
     let stats_socket = bind_stats(&config)?;
-    let (requests, inbox) = unbounded();
-    let dcs = Dcs::new(&file, config.slots_per_set, &requests);
-    let slots = dcs.sets.len() * config.slots_per_set;
-    let capacity = capacity::find(
-        config.max_clients,
-        config.connections,
-        (slots + config.ports.len()) as u64,
-    );
-    let secret = read_proxy_secret(&config)?;
+    let capacity = capacity::find(&demand(&config, dcs.as_ref()));
+    let proxy_secret = match &dcs {
+        Some(_) => files::read_proxy_secret(&config)?,
+        None => None,
+    };
     let identity = drop_privileges(config.user.as_deref())?;
     set_bounds(&config, &capacity);
 
-    log::say(format_args!(
-        "mtproxy {}: middle mode, {} data centres in {} sets of targets",
-        env!("CARGO_PKG_VERSION"),
-        dcs.clusters(),
-        dcs.sets.len()
-    ));
-    for listener in &listeners {
-        log::say(format_args!("listening on {}", address_of(listener)?));
-    }
-    if let Some(socket) = &stats_socket {
-        log::say(format_args!("stats on port {}", address_of(socket)?.port()));
-    }
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(|l| address_of(l))
+        .collect::<Result<_, _>>()?;
+    show_mode(dcs.as_ref());
+    show_addresses(&addresses, stats_socket.as_ref())?;
     log::say(format_args!(
         "limits: {} clients ({} decides)",
         capacity.clients, capacity.decided_by
     ));
-    warn(&config, secret.is_some(), identity, &dcs);
+    warn(&config, proxy_secret.is_some(), identity, dcs.as_ref());
+    links::show_at_start(
+        &config,
+        &secrets,
+        addresses.first().map_or(0, SocketAddr::port),
+    );
 
     sys::block_signals();
-    let setup = secret.map(|secret| Arc::new(setup(&config, secret)));
+    let setup = proxy_secret.map(|secret| Arc::new(setup(&config, secret)));
     let rules = Arc::new(Rules {
-        secrets: config.secrets,
+        secrets: secrets.keys(),
         padded_only: config.padded_only,
         ad_tag: config.ad_tag,
         nat: NatRules(config.nat_rules),
         dcs,
+        direct,
+        fallbacks: Places::new(capacity.fallbacks),
     });
-    rules.dcs.sets.iter().for_each(|set| set.start_first());
+    rules.sets().for_each(|set| set.start_first());
     start_threads(&listeners, &rules, capacity.clients, requests)
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, setup.as_ref());
-    stop(&listeners, &rules.dcs);
+    stop(&listeners, &rules);
     Ok(())
 }
 
-fn read_config(path: &Path) -> Result<ConfigFile, Fatal> {
-    let name = path.display();
-    let unreadable = |e| Fatal(format!("can't read configuration file {name}: {e}"));
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    // One byte more than the parser takes, so that it says what is wrong.
-    file.take(limits::MAX_CONFIG_FILE as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
-    config_file::parse(&text, &mut resolve).map_err(|error| {
-        // The C program's lines, for scripts that look for them.
-        log::say(format_args!("{}", error.render(&name.to_string())));
-        log::say(format_args!("new configuration was not applied"));
-        Fatal("config check failed! (code -1)".into())
-    })
+fn demand(config: &Config, dcs: Option<&Dcs>) -> Demand {
+    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set);
+    Demand {
+        clients: config.max_clients,
+        descriptors: config.connections,
+        slots: (slots + config.ports.len()) as u64,
+        direct: dcs.is_none(),
+        fallback: config.fallback && config.ad_tag.is_none(),
+    }
 }
 
-/// A name's first address, IPv4 before IPv6. A name without a dot is only looked for in the hosts
-/// file (protocol.md 8.1): the resolver would try it in the machine's own domain.
-fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
-    let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
-        (host, port).to_socket_addrs().ok()?.collect()
-    } else {
-        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let lines = hosts
-            .lines()
-            .map(|line| line.split('#').next().unwrap_or_default());
-        let fields = lines.map(|line| line.split_whitespace().collect::<Vec<&str>>());
-        let named = fields.filter(|f| f.iter().skip(1).any(|name| name.eq_ignore_ascii_case(host)));
-        named
-            .filter_map(|f| Some(SocketAddr::new(f.first()?.parse().ok()?, port)))
-            .collect()
+/// Direct mode for everybody, or in middle mode for those whose middle proxies can't be reached; not
+/// with a sponsored channel, which only middle proxies know.
+fn direct_mode(config: &Config, middle: bool) -> Result<Option<Direct>, Fatal> {
+    if middle && (!config.fallback || config.ad_tag.is_some()) {
+        return Ok(None);
+    }
+    let table = Table {
+        overrides: files::overrides(config)?,
+        ipv6: direct::has_ipv6(),
+        prefer_ipv6: config.prefer_ipv6,
     };
-    addresses
-        .iter()
-        .find(|a| a.is_ipv4())
-        .or(addresses.first())
-        .copied()
+    let setup = direct::Setup {
+        table,
+        source: config.address,
+    };
+    Ok(Some(Box::new(move |client| direct::serve(&setup, client))))
+}
+
+fn show_addresses(listeners: &[SocketAddr], stats: Option<&TcpListener>) -> Result<(), Fatal> {
+    for address in listeners {
+        log::say(format_args!("listening on {address}"));
+    }
+    if let Some(socket) = stats {
+        log::say(format_args!("stats on port {}", address_of(socket)?.port()));
+    }
+    Ok(())
+}
+
+fn show_mode(dcs: Option<&Dcs>) {
+    let version = env!("CARGO_PKG_VERSION");
+    match dcs {
+        Some(dcs) => log::say(format_args!(
+            "mtproxy {version}: middle mode, {} data centres in {} sets of targets",
+            dcs.clusters(),
+            dcs.sets.len()
+        )),
+        None => log::say(format_args!("mtproxy {version}: direct mode")),
+    }
 }
 
 fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
@@ -125,17 +143,11 @@ fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
         _ if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
         address => address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
     };
-    let lifetime = sys::Lifetime {
-        idle: limits::KEEPALIVE_IDLE,
-        interval: limits::KEEPALIVE_INTERVAL,
-        probes: limits::KEEPALIVE_PROBES,
-        user_timeout: limits::CLIENT_USER_TIMEOUT,
-    };
     let open = |port: u16| {
         let address = SocketAddr::new(ip, port);
         let failed = |e: std::io::Error| Fatal(format!("can't listen on {address}: {e}"));
         let listener = sys::listener(address, config.backlog).map_err(failed)?;
-        sys::set_lifetime(&listener, &lifetime).map_err(failed)?;
+        sys::set_lifetime(&listener, &sys::CLIENT_LIFETIME).map_err(failed)?;
         if config.window_clamp > 0 {
             sys::set_window_clamp(&listener, config.window_clamp).map_err(failed)?;
         }
@@ -163,21 +175,6 @@ fn address_of(socket: &TcpListener) -> Result<SocketAddr, Fatal> {
     socket
         .local_addr()
         .map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
-}
-
-/// Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can work then.
-fn read_proxy_secret(config: &Config) -> Result<Option<ProxySecret>, Fatal> {
-    let name = config.aes_pwd.display();
-    let wrong = |why: &dyn Display| {
-        Fatal(format!(
-            "fatal: cannot load secret definition file {name}: {why}"
-        ))
-    };
-    match std::fs::read(&config.aes_pwd) {
-        Ok(bytes) => ProxySecret::new(&bytes).map(Some).map_err(|e| wrong(&e)),
-        Err(_) if !config.aes_pwd_given => Ok(None),
-        Err(e) => Err(wrong(&e)),
-    }
 }
 
 /// Whom the server runs as.
@@ -220,21 +217,18 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     threads::set_most(capacity.threads);
 }
 
-fn warn(config: &Config, has_secret: bool, identity: Identity, dcs: &Dcs) {
+fn warn(config: &Config, has_secret: bool, identity: Identity, dcs: Option<&Dcs>) {
     let say = |text: &str| log::say(format_args!("warning: {text}"));
-    if config.secrets.is_empty() {
+    if config.open {
         say("no -S is given: the proxy is open to everybody");
     }
-    if !has_secret {
+    if dcs.is_some() && !has_secret {
         say(
             "no --aes-pwd is given and there is no file named secret: no middle proxy can be reached",
         );
     }
     if matches!(identity, Identity::Root) {
         say("running as root: there is no user mtproxy or nobody to become");
-    }
-    if std::fs::File::open(&config.config_file).is_err() {
-        say("the configuration file can't be read as the user that the server runs as now");
     }
     if config.slots_asked > limits::MAX_SLOTS as u32 {
         say(&format!(
@@ -246,17 +240,22 @@ fn warn(config: &Config, has_secret: bool, identity: Identity, dcs: &Dcs) {
     if config.stats_ports.is_some() && !config.http_stats {
         say("-p does nothing without --http-stats");
     }
-    let oldest = std::fs::metadata(&config.config_file)
+    let (Some(dcs), Some(path)) = (dcs, &config.config_file) else {
+        return;
+    };
+    if std::fs::File::open(path).is_err() {
+        say("the configuration file can't be read as the user that the server runs as now");
+    }
+    let age = std::fs::metadata(path)
         .and_then(|m| m.modified())
-        .ok();
-    if let Some(days) = oldest
-        .and_then(|t| t.elapsed().ok())
-        .map(|age| age.as_secs() / 86_400)
+        .ok()
+        .and_then(|t| t.elapsed().ok());
+    if let Some(days) = age.map(|age| age.as_secs() / 86_400)
         && days >= 7
     {
         say(&format!(
             "{} is {days} days old: Telegram changes it often",
-            config.config_file.display()
+            path.display()
         ));
     }
     if dcs
@@ -311,6 +310,7 @@ fn watch_signals(requests: &Sender<Request>) {
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {
                 registry::sweep();
+                buffers::trim();
                 let (sum, words) = stats::refusals();
                 if sum != shown {
                     log::event(format_args!("refused {words}"));
@@ -328,7 +328,7 @@ fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
             Request::StartSlot { set, slot } => (set, slot),
             Request::Stop => return,
         };
-        if let (Some(set), Some(setup)) = (rules.dcs.sets.get(set), setup)
+        if let (Some(set), Some(setup)) = (rules.sets().nth(set), setup)
             && let Err(e) = backend::start_slot(set.clone(), slot, setup.clone())
         {
             set.slot_failed();
@@ -341,11 +341,11 @@ fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
 }
 
 /// Takes no more clients, lets those that are there fetch what waits for them, and sums up.
-fn stop(listeners: &[Arc<TcpListener>], dcs: &Dcs) {
+fn stop(listeners: &[Arc<TcpListener>], rules: &Rules) {
     log::event(format_args!("stopping"));
     listeners.iter().for_each(|l| sys::shut_down_listener(l));
-    dcs.sets.iter().for_each(|set| set.stop());
     registry::finish_all();
+    rules.sets().for_each(|set| set.stop());
     let all_gone = registry::wait_empty(limits::STOP_DRAIN);
     log::event(format_args!("stopped drained={all_gone}"));
     log::event(format_args!("{}", stats::summary()));

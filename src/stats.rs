@@ -96,6 +96,10 @@ counters! {
     backend_pings_sent: "pings sent to middle proxies",
     backend_pongs_received: "pongs received from middle proxies",
     backend_replies_dropped: "pongs and close notices that a full channel did not take",
+    direct_connects: "connections to data centres",
+    direct_unknown_dcs: "clients of unknown data centres, sent to DC 2",
+    direct_up_bytes: "bytes relayed to data centres",
+    direct_down_bytes: "bytes relayed from data centres",
     thread_panics: "threads that ended by a bug; each cost one connection",
 }
 
@@ -126,6 +130,10 @@ close_reasons! {
     NoBackend "no_backend" "no middle proxy became ready in time",
     BackendLost "backend_lost" "the client's middle-proxy connection was lost",
     BackendClosed "backend_closed" "the middle proxy asked to close",
+    DcUnreachable "dc_unreachable" "no address of the data centre could be reached",
+    DcClosed "dc_closed" "the data centre closed",
+    DcLost "dc_lost" "the connection to the data centre broke",
+    HalfOpen "half_open" "one half had ended and the other made no progress",
     Flood "flood" "too much unread",
     Evicted "evicted" "memory was short",
     Stalled "stalled" "the client did not fetch the rest in time",
@@ -145,11 +153,12 @@ impl Close {
         REASONS.get(usize::from(n)).map(|(reason, ..)| *reason)
     }
 
-    /// Counts an end.
-    pub fn count(self) {
+    /// Counts an end. To be called before the client can see it.
+    pub fn counted(self) -> Close {
         if let Some(counter) = CLOSED.get(self as usize) {
             counter.add(1);
         }
+        self
     }
 
     /// How many ended so.
@@ -177,7 +186,7 @@ pub fn summary() -> String {
 pub fn refusals() -> (u64, String) {
     let mut rows = vec![
         ("limit", STATS.accept_connection_limit_failed.value()),
-        ("no_thread", STATS.accept_thread_failed.value()),
+        ("accept_thread", STATS.accept_thread_failed.value()),
     ];
     let kinds = [
         Close::HandshakeTimeout,
@@ -185,6 +194,8 @@ pub fn refusals() -> (u64, String) {
         Close::BadLength,
         Close::NoBackend,
         Close::UnknownDc,
+        Close::DcUnreachable,
+        Close::NoThread,
     ];
     rows.extend(kinds.map(|kind| (kind.word(), kind.value())));
     let words: Vec<String> = rows.iter().map(|(word, n)| format!("{word}={n}")).collect();

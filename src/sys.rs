@@ -2,9 +2,9 @@
 //! one. This is the only file with unsafe code. The declarations stand in for the libc crate; types
 //! and constants were compared on all targets (MIPS differs, see `consts`).
 
-use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_uint, c_void};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
@@ -13,7 +13,12 @@ use std::time::Duration;
 use mtproxy::crypto::crc32::{Checksums, PORTABLE};
 
 mod consts;
+mod tcp;
+
 use consts::*;
+use tcp::socket_address;
+
+pub use tcp::{CLIENT_LIFETIME, Lifetime, set_lifetime, set_window_clamp};
 
 // glibc has smaller limits and times there.
 #[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
@@ -55,6 +60,16 @@ unsafe extern "C" {
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
     fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn pipe2(ends: *mut [c_int; 2], flags: c_int) -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn splice(
+        from: c_int,
+        from_offset: *mut c_void,
+        to: c_int,
+        to_offset: *mut c_void,
+        len: usize,
+        flags: c_uint,
+    ) -> isize;
     fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
     fn sigemptyset(set: *mut SignalSet) -> c_int;
@@ -168,24 +183,6 @@ pub fn checksums() -> Checksums {
     PORTABLE
 }
 
-/// sockaddr_in or sockaddr_in6, and its length.
-fn socket_address(address: SocketAddr) -> ([u8; 28], u32) {
-    let mut raw = [0; 28];
-    let (family, len) = match address.ip() {
-        IpAddr::V4(v4) => {
-            raw[4..8].copy_from_slice(&v4.octets());
-            (AF_INET, 16)
-        }
-        IpAddr::V6(v6) => {
-            raw[8..24].copy_from_slice(&v6.octets());
-            (AF_INET6, 28)
-        }
-    };
-    raw[..2].copy_from_slice(&family.to_ne_bytes());
-    raw[2..4].copy_from_slice(&address.port().to_be_bytes());
-    (raw, len)
-}
-
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
     // SAFETY: no pointers; the new descriptor is owned by nobody else.
@@ -244,6 +241,9 @@ pub fn dial(
 ) -> io::Result<TcpStream> {
     let fd = stream_socket(target)?;
     if let (Some(source), true) = (source, target.is_ipv4()) {
+        // Else the port is chosen now, when the target that could share it isn't known. Old kernels
+        // don't have it.
+        let _ = set_option(&fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         bind_to(&fd, SocketAddr::from((source, 0)))?;
     }
     let stream = TcpStream::from(fd);
@@ -255,43 +255,6 @@ pub fn dial(
         Err(e) if e.raw_os_error() == Some(EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
         result => result.map(|_| stream),
     }
-}
-
-/// How long a TCP connection may stay without a sign of its peer.
-pub struct Lifetime {
-    /// Seconds of silence before the first keep-alive probe.
-    pub idle: u32,
-    /// Seconds between probes.
-    pub interval: u32,
-    /// Unanswered probes that end the connection.
-    pub probes: u32,
-    /// Unacknowledged data ends the connection after this.
-    pub user_timeout: Duration,
-}
-
-/// Sends small packets at once, and ends dead connections. What a listener is given, the sockets
-/// that it accepts inherit.
-pub fn set_lifetime(socket: &impl AsFd, lifetime: &Lifetime) -> io::Result<()> {
-    let millis = u32::try_from(lifetime.user_timeout.as_millis()).unwrap_or(u32::MAX);
-    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1)?;
-    for (name, value) in [
-        (TCP_NODELAY, 1),
-        (TCP_KEEPIDLE, lifetime.idle),
-        (TCP_KEEPINTVL, lifetime.interval),
-        (TCP_KEEPCNT, lifetime.probes),
-        (TCP_USER_TIMEOUT, millis),
-    ] {
-        set_option(socket, IPPROTO_TCP, name, value)?;
-    }
-    Ok(())
-}
-
-/// Bounds the receive window, and so what a peer may have in flight. The clamp alone does not hold
-/// while the kernel sizes the buffer by itself (seen with 6.18: it grew tenfold); a buffer of a set
-/// size does. The kernel doubles it and gives half to its own bookkeeping.
-pub fn set_window_clamp(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
-    set_option(socket, SOL_SOCKET, SO_RCVBUF, bytes)?;
-    set_option(socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, bytes)
 }
 
 /// Sends what the socket takes without blocking; 0 if it takes nothing now.
@@ -317,6 +280,56 @@ pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         }
         result => result,
     }
+}
+
+/// A pipe, as a place for bytes that move from socket to socket without being copied.
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// A pipe with room for about `size` bytes; an error if the system grants less.
+    pub fn new(size: usize) -> io::Result<Pipe> {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors, which nobody else owns then; a size is no pointer.
+        unsafe {
+            check(pipe2(&mut ends, CLOEXEC))?;
+            let pipe = Pipe {
+                read: OwnedFd::from_raw_fd(ends[0]),
+                write: OwnedFd::from_raw_fd(ends[1]),
+            };
+            let size = c_int::try_from(size).unwrap_or(c_int::MAX);
+            // Beyond a user's share the system gives pipes of two pages: worse than none.
+            check(fcntl(ends[1], F_SETPIPE_SZ, size))?;
+            Ok(pipe)
+        }
+    }
+
+    /// Moves what `from` has, at most `len` bytes; waits while it has none. 0: it has ended.
+    pub fn fill(&self, from: &TcpStream, len: usize) -> io::Result<usize> {
+        move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len)
+    }
+
+    /// Moves at most `len` bytes of the pipe's to `to`; waits while it takes none.
+    pub fn empty(&self, to: &TcpStream, len: usize) -> io::Result<usize> {
+        move_bytes(self.read.as_raw_fd(), to.as_raw_fd(), len)
+    }
+}
+
+fn move_bytes(from: c_int, to: c_int, len: usize) -> io::Result<usize> {
+    // SAFETY: no offsets, as pipes and sockets want it.
+    let n = unsafe {
+        splice(
+            from,
+            ptr::null_mut(),
+            to,
+            ptr::null_mut(),
+            len,
+            SPLICE_F_MOVE,
+        )
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// A limit of this process.

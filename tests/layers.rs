@@ -8,16 +8,21 @@ use std::collections::BTreeSet;
 
 /// Who may name whom, top to bottom; the first row that fits a file's module counts, `*` stands for
 /// any ending. Everybody may name itself. `mtproxy` is the library as a whole, seen from the daemon;
-/// words in capitals are the groups below. `client` and `backend` never name each other.
+/// words in capitals are the groups below. `client`, `backend` and `direct` never name each other.
 const LAYERS: &[(&str, &str)] = &[
-    ("main", "server options log sys mtproxy"),
-    ("server", "client backend MEETING START TOOLS"),
+    ("main", "commands server options log sys mtproxy"),
+    ("commands", "START TOOLS"),
+    ("server", "client backend direct MEETING START TOOLS"),
     ("client", "MEETING START TOOLS"),
     ("backend", "MEETING START TOOLS"),
+    ("direct", "MEETING START TOOLS"),
+    ("handover", "stats mtproxy"),
     ("registry", "MEETING TOOLS"),
     ("outbox", "MEETING TOOLS"),
     ("uplink", "MEETING TOOLS"),
     ("dcs", "MEETING TOOLS"),
+    ("links", "access options nat log sys mtproxy"),
+    ("access", "options sys mtproxy"),
     ("options", "sys mtproxy"),
     ("capacity", "sys mtproxy"),
     ("nat", "mtproxy"),
@@ -38,8 +43,8 @@ const LAYERS: &[(&str, &str)] = &[
 ];
 
 const GROUPS: &[(&str, &str)] = &[
-    ("MEETING", "registry outbox uplink dcs"),
-    ("START", "options capacity nat"),
+    ("MEETING", "registry outbox uplink dcs handover"),
+    ("START", "links access options capacity nat"),
     ("TOOLS", "threads buffers stats log sys mtproxy"),
     ("PLAIN", "proto::wire proto::secret proto::transport"),
 ];

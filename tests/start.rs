@@ -28,12 +28,15 @@ fn the_first_slot_of_each_set_is_dialled_before_any_client() {
 #[test]
 fn further_slots_come_with_the_clients_up_to_the_given_number() {
     let rig = Rig::with(&["-M", "3"], Options::default());
-    let mut clients: Vec<Client> = (0..300).map(|_| rig.dial(Transport::Padded)).collect();
-    clients.iter_mut().for_each(|client| client.echo(10));
-    rig.middle.wait_for("three links", |state| {
-        (state.links.len() == 3).then_some(())
-    });
-    clients.iter_mut().for_each(|client| client.echo(10));
+    let mut clients: Vec<Client> = Vec::new();
+    // 64 clients on each link call for the next one; 100 more each time are enough.
+    for links in 1..=3 {
+        rig.middle.wait_for("the next link", |state| {
+            (state.links.len() == links).then_some(())
+        });
+        clients.extend((0..100).map(|_| rig.dial(Transport::Padded)));
+        clients.iter_mut().for_each(|client| client.echo(10));
+    }
     assert_eq!(rig.middle.with(|state| state.accepted), 3);
 }
 

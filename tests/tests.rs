@@ -14,6 +14,7 @@
 mod support;
 
 // The peers themselves.
+mod direct_peers;
 mod vectors;
 mod vectors_link;
 
@@ -21,10 +22,16 @@ mod vectors_link;
 mod addresses;
 mod backend_stall;
 mod backends;
+mod commands;
+mod direct;
+mod direct_addresses;
+mod direct_ends;
+mod direct_fallback;
 mod endings;
 mod flags;
 mod limits;
 mod promptness;
+mod qr;
 mod quick_ack;
 mod regression_backends;
 mod regression_endings;

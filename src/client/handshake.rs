@@ -22,6 +22,7 @@ pub struct Opened {
 }
 
 /// Reads the header into `buf`, and what comes with it.
+#[inline(never)] // see `live`
 pub fn run(socket: &TcpStream, rules: &Rules, buf: &mut [u8; READ_SMALL]) -> Result<Opened, Close> {
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
     let mut have = 0;

@@ -9,16 +9,20 @@ mod writer;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::READ_SMALL;
 use mtproxy::proto::middle::frame::FRAME_HEAD;
 use mtproxy::proto::rpc::{self, Origin};
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::AdTag;
 
+use handshake::Opened;
+
 use crate::buffers::Buffer;
-use crate::dcs::Dcs;
+use crate::dcs::{Dcs, Set};
+use crate::handover::{Direct, Handover};
 use crate::log;
 use crate::nat::NatRules;
 use crate::outbox::Outbox;
@@ -36,40 +40,109 @@ pub struct Rules {
     pub ad_tag: Option<AdTag>,
     /// --nat-info
     pub nat: NatRules,
-    /// Where clients go.
-    pub dcs: Dcs,
+    /// Middle mode: where clients go. None: direct mode.
+    pub dcs: Option<Dcs>,
+    /// Takes clients to their data centre without a middle proxy: all of them in direct mode; in
+    /// middle mode those whose middle proxies can't be reached.
+    pub direct: Option<Direct>,
+    /// How many may go direct in middle mode.
+    pub fallbacks: Places,
+}
+
+/// A number of places that clients take and leave.
+pub struct Places(AtomicU32);
+
+impl Places {
+    /// `free` places.
+    pub fn new(free: u32) -> Places {
+        Places(AtomicU32::new(free))
+    }
+
+    /// Runs `body` in a place; None if there is none.
+    fn with<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
+        let take = |free: u32| free.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .ok()?;
+        let result = body();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Some(result)
+    }
+}
+
+impl Rules {
+    /// The sets of middle proxies; none in direct mode.
+    pub fn sets(&self) -> impl Iterator<Item = &Arc<Set>> {
+        self.dcs.iter().flat_map(|dcs| &dcs.sets)
+    }
 }
 
 /// Serves one client to its end.
 fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
     let reason = live(rules, socket, peer);
-    reason.count();
     log::detail(format_args!(
         "client_closed peer={peer} reason={}",
         reason.word()
     ));
 }
 
+/// An idle client's thread keeps the deepest stack that it ever used, so what only a part of a
+/// client's life needs is not inlined here.
 fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let mut small = [0; READ_SMALL];
-    let opened = match handshake::run(&socket, rules, &mut small) {
-        Ok(opened) => opened,
-        Err(reason) => return reason,
-    };
-    let accepted = opened.accepted;
-    let Ok(ours) = socket.local_addr() else {
-        return Close::ClientLost;
-    };
-    let outbox = Outbox::new(accepted.send);
-    let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
-        return Close::Stopping;
+    let client = match handshake::run(&socket, rules, &mut small) {
+        Ok(Opened { accepted, pending }) => Handover {
+            socket,
+            accepted,
+            small: &mut small,
+            pending,
+        },
+        Err(reason) => return reason.counted(),
     };
     STATS.ext_connections_created.add(1);
-    let ours = rules.nat.translate(ours);
+    let Some(dcs) = &rules.dcs else {
+        return rules
+            .direct
+            .as_ref()
+            .map_or(Close::UnknownDc, |direct| direct(client));
+    };
+    let set = dcs.route(client.accepted.dc);
+    let mut client = Some(client);
+    if let Some(direct) = &rules.direct
+        && set.is_some_and(|set| set.is_down())
+        && let Some(end) = rules.fallbacks.with(|| client.take().map(direct)).flatten()
+    {
+        return end;
+    }
+    client.map_or(Close::Stopping, |client| {
+        through_middle_proxy(rules, client, peer, set)
+    })
+}
+
+#[inline(never)]
+fn through_middle_proxy(
+    rules: &Rules,
+    client: Handover,
+    peer: SocketAddr,
+    set: Option<&Arc<Set>>,
+) -> Close {
+    let Handover {
+        socket,
+        accepted,
+        small,
+        pending,
+    } = client;
+    let Ok(ours) = socket.local_addr() else {
+        return Close::ClientLost.counted();
+    };
+    let outbox = Outbox::new(Ctr::new(&accepted.send));
+    let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
+        return Close::Stopping.counted();
+    };
     let origin = Origin {
         conn: client.id,
         client: peer,
-        ours,
+        ours: rules.nat.translate(ours),
         transport: accepted.transport,
         ad_tag: rules.ad_tag,
     };
@@ -77,20 +150,21 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
         client,
         link: None,
         origin,
-        set: rules.dcs.route(accepted.dc).cloned(),
+        set: set.cloned(),
     };
-    let inbound = reader::Inbound::new(accepted.receive, &mut small, opened.pending);
+    let inbound = reader::Inbound::new(accepted.receive, small, pending);
     let (session, reason) = reader::run(session, inbound);
     let reason = session.client.ending().unwrap_or(reason);
     session.client.end(reason);
-    reason
+    // Before the session is dropped: whoever sees the client gone sees it counted.
+    reason.counted()
 }
 
 /// A client with its handshake done. Dropping it is the one ending, also when its thread panics.
 struct Session {
     client: Arc<Client>,
     origin: Origin,
-    set: Option<Arc<crate::dcs::Set>>,
+    set: Option<Arc<Set>>,
     link: Option<Arc<Link>>,
 }
 
@@ -98,7 +172,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.client.end(Close::Panicked);
-            Close::Panicked.count();
+            Close::Panicked.counted();
         }
         registry::remove(self.client.id);
         let Some(link) = self.link.take() else { return };

@@ -168,9 +168,12 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
             .insert(choose(&session.set, session.client.id)?),
     };
     let client = &session.client;
-    link.send(packet, || client.ending().is_some())
-        .map_err(|_| Close::BackendLost)?;
+    let sent = link.send(packet, || client.ending().is_some());
     client.receiving(0);
+    if sent.is_err() {
+        // A client that is being closed may still fetch what waits for it.
+        return client.ending().map_or(Err(Close::BackendLost), |_| Ok(()));
+    }
     STATS.tot_forwarded_queries.add(1);
     STATS.forwarded_query_bytes.add(payload.len() as u64);
     session.client.touch();

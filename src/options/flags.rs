@@ -1,13 +1,10 @@
-//! The table of flags: one row each, and finding the row of a name.
+//! What a row of the flag table is, how the row of a name is found, and the help.
 //!
-//! A row holds a flag's names, its value, its help and the function that notes it in [`Typed`]. The
-//! help and the README's table derive from the rows; to add a flag is to add a row and a field.
+//! The rows themselves are in `table`; the help and the README's table derive from them.
 
-use super::values::{
-    MAX_COUNT, Wrong, apply_buffers, apply_http_ports, apply_nat_info, apply_ping_interval,
-    apply_port, apply_proxy_tag, apply_secret, number,
-};
-use super::{Command, Typed, UsageError};
+use super::table::FLAGS;
+use super::values::Wrong;
+use super::{Typed, UsageError};
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -149,205 +146,17 @@ pub fn help() -> String {
 }
 
 /// What begins the help.
-const USAGE: &str =
-    "usage: mtproxy -H PORT[,PORT] -S SECRET [-P TAG] [--aes-pwd FILE] [FLAGS] CONFIG
+const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [FLAGS]
+       mtproxy [run] -H PORT -S SECRET [-P TAG] [--aes-pwd FILE] [FLAGS] CONFIG
+       mtproxy link -S SECRET [-H PORT] [--server HOST] [-D DOMAIN] [--qr]
+       mtproxy secret [DOMAIN]
 
-CONFIG is Telegram's list of middle proxies, from https://core.telegram.org/getProxyConfig; the
-file for --aes-pwd is https://core.telegram.org/getProxySecret. Both change: fetch them daily.
+Without CONFIG clients are taken straight to Telegram, and without -S a secret is made up and its
+link shown. CONFIG is Telegram's list of middle proxies, https://core.telegram.org/getProxyConfig,
+and the file for --aes-pwd is https://core.telegram.org/getProxySecret. Both change: fetch them
+daily. link shows the links of a proxy, and takes its flags; secret makes up a secret.
 
 ";
-
-/// Every flag, in the order of the help: capitals and digits, small letters, long ones.
-pub const FLAGS: &[Flag] = &[
-    Flag {
-        short: Some('6'),
-        long: "ipv6",
-        value: "",
-        help: "listen for clients on IPv6, which takes IPv4 clients too",
-        apply: Apply::Alone(|typed| typed.ipv6 = true),
-    },
-    Flag {
-        short: Some('C'),
-        long: "max-special-connections",
-        value: " N",
-        help: "serve at most N clients at a time (default: what the system's limits allow)",
-        apply: Apply::Value(|typed, text| {
-            typed.max_clients = Some(number(text, 1..=MAX_COUNT)?);
-            Ok(())
-        }),
-    },
-    Flag {
-        short: Some('H'),
-        long: "http-ports",
-        value: " PORT[,PORT]",
-        help: "ports for clients, at most 128; needed; 0 lets the kernel choose",
-        apply: Apply::Value(apply_http_ports),
-    },
-    Flag {
-        short: Some('M'),
-        long: "slaves",
-        value: " N",
-        help: "connections to each set of middle proxies, 0 to 256: 0 is 2 (default), above 16 is 16; \
-               in the C program worker processes, of which this one needs none",
-        apply: Apply::Value(|typed, text| {
-            typed.slots = number(text, 0..=256)?;
-            Ok(())
-        }),
-    },
-    Flag {
-        short: Some('P'),
-        long: "proxy-tag",
-        value: " TAG",
-        help: "the tag of the sponsored channel from @MTProxybot, 32 hexadecimal digits",
-        apply: Apply::Value(apply_proxy_tag),
-    },
-    Flag {
-        short: Some('R'),
-        long: "random-padding-only",
-        value: "",
-        help: "serve only clients that pad their packets (links with a dd secret)",
-        apply: Apply::Alone(|typed| typed.padded_only = true),
-    },
-    Flag {
-        short: Some('S'),
-        long: "mtproto-secret",
-        value: " SECRET",
-        help: "a secret that clients must know, 32 hexadecimal digits, dd may stand in front; \
-               up to 16 times; without any, everybody is served",
-        apply: Apply::Value(apply_secret),
-    },
-    Flag {
-        short: Some('T'),
-        long: "ping-interval",
-        value: " SECONDS",
-        help: "ping middle proxies this often, 1 to 3600, default 60; \
-               the C program parsed it and never pinged",
-        apply: Apply::Value(apply_ping_interval),
-    },
-    Flag {
-        short: Some('W'),
-        long: "window-clamp",
-        value: " BYTES",
-        help: "limit of a client's TCP window, default 131072; 0 for none",
-        apply: Apply::Value(|typed, text| {
-            typed.window_clamp = Some(number(text, 0..=MAX_COUNT)?);
-            Ok(())
-        }),
-    },
-    Flag {
-        short: Some('b'),
-        long: "backlog",
-        value: " N",
-        help: "clients that may wait to be accepted, default 8192 (the system may cut it)",
-        apply: Apply::Value(|typed, text| {
-            typed.backlog = i32::try_from(number(text, 1..=MAX_COUNT)?).ok();
-            Ok(())
-        }),
-    },
-    Flag {
-        short: Some('c'),
-        long: "connections",
-        value: " N",
-        help: "use at most N file descriptors (default: what the system allows)",
-        apply: Apply::Value(|typed, text| {
-            typed.connections = Some(number(text, 1..=MAX_COUNT)?);
-            Ok(())
-        }),
-    },
-    Flag {
-        short: Some('h'),
-        long: "help",
-        value: "",
-        help: "print this text, exit 2",
-        apply: Apply::Alone(|typed| typed.instead = Some(Command::Help)),
-    },
-    Flag {
-        short: Some('p'),
-        long: "port",
-        value: " PORT[:LAST]",
-        help: "port for statistics, or the first free one of a range; 0 lets the kernel choose",
-        apply: Apply::Value(apply_port),
-    },
-    Flag {
-        short: Some('u'),
-        long: "user",
-        value: " NAME",
-        help: "become this user when started as root (default: mtproxy, else nobody)",
-        apply: Apply::Value(|typed, text| match text.is_empty() {
-            true => Err(Wrong::Expected("a user's name".into())),
-            false => {
-                typed.user = Some(text.into());
-                Ok(())
-            }
-        }),
-    },
-    Flag {
-        short: Some('v'),
-        long: "verbosity",
-        value: "[=N]",
-        help: "log more; each -v adds one, --verbosity=N sets it",
-        apply: Apply::Optional(|typed, text| {
-            typed.verbosity = match text {
-                Some(text) => number(text, 0..=MAX_COUNT)?,
-                None => typed.verbosity.saturating_add(1),
-            };
-            Ok(())
-        }),
-    },
-    Flag {
-        short: None,
-        long: "address",
-        value: " IPV4",
-        help: "listen on this address (not with -6) and dial middle proxies from it",
-        apply: Apply::Value(|typed, text| {
-            let address = text.parse().ok();
-            let what = || Wrong::Exit(4, "an IPv4 address".into());
-            typed.address = Some(address.ok_or_else(what)?);
-            Ok(())
-        }),
-    },
-    Flag {
-        short: None,
-        long: "aes-pwd",
-        value: " FILE",
-        help: "Telegram's proxy-secret file (default: secret in the current directory)",
-        apply: Apply::Value(|typed, text| match text.is_empty() {
-            true => Err(Wrong::Expected("a file's name".into())),
-            false => {
-                typed.aes_pwd = Some(text.into());
-                Ok(())
-            }
-        }),
-    },
-    Flag {
-        short: None,
-        long: "http-stats",
-        value: "",
-        help: "serve statistics over HTTP on the port of -p",
-        apply: Apply::Alone(|typed| typed.http_stats = true),
-    },
-    Flag {
-        short: None,
-        long: "msg-buffers-size",
-        value: " BYTES[kmgt]",
-        help: "memory for packets on their way (default: a quarter of the memory, at most 256m)",
-        apply: Apply::Value(apply_buffers),
-    },
-    Flag {
-        short: None,
-        long: "nat-info",
-        value: " LOCAL:GLOBAL",
-        help: "a local IPv4 address and the one that Telegram sees in its place; up to 16 times",
-        apply: Apply::Value(apply_nat_info),
-    },
-    Flag {
-        short: None,
-        long: "version",
-        value: "",
-        help: "print the version, exit 0",
-        apply: Apply::Alone(|typed| typed.instead = Some(Command::Version)),
-    },
-];
 
 /// Columns of the help.
 const HELP_WIDTH: usize = 80;

@@ -1,11 +1,11 @@
 //! What the values of flags may be: each function notes one value in [`Typed`] or says what was
 //! expected. Called by the rows of `flags` only.
 
-use super::Typed;
-use mtproxy::limits::{MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS};
-use mtproxy::proto::secret::{Secret, parse_hex16};
-use mtproxy::proto::wire::AdTag;
-use std::net::Ipv4Addr;
+use super::{DcOverride, Typed};
+use mtproxy::limits::{MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS};
+use mtproxy::proto::secret::{SecretEntry, parse_domain, parse_hex16};
+use mtproxy::proto::wire::{AdTag, DcId};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -60,18 +60,81 @@ pub fn apply_http_ports(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
 }
 
 pub fn apply_secret(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let secret = Secret::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
+    let entry = SecretEntry::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
     let number = typed.secrets.len() + 1;
-    if let Some(first) = typed.secrets.iter().position(|known| *known == secret) {
-        let text = format!("number {number} is the same secret as number {}", first + 1);
-        return Err(Wrong::Hidden(text));
+    for (first, known) in (1..).zip(&typed.secrets) {
+        if let Some(clash) = entry.clash(known) {
+            let (this, other) = (numbered(number, &entry), numbered(first, known));
+            return Err(Wrong::Hidden(format!("{this} {clash} {other}")));
+        }
     }
     if number > MAX_SECRETS {
         let text = format!("expected at most {} secrets", MAX_SECRETS);
         return Err(Wrong::Hidden(text));
     }
-    typed.secrets.push(secret);
+    typed.secrets.push(entry);
     Ok(())
+}
+
+/// How errors name a secret of -S: `number 2`, or `number 2 (label)`.
+pub fn numbered(number: usize, entry: &SecretEntry) -> String {
+    match &entry.label {
+        Some(label) => format!("number {number} ({label})"),
+        None => format!("number {number}"),
+    }
+}
+
+pub fn apply_secret_file(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    if SecretEntry::parse(text).is_ok() {
+        let text = "expected a file's name, got a secret: that goes to -S".into();
+        return Err(Wrong::Hidden(text));
+    }
+    if text.is_empty() {
+        return Err(Wrong::Expected("a file's name".into()));
+    }
+    typed.secret_file = Some(text.into());
+    Ok(())
+}
+
+pub fn apply_domain(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let what = "a domain of 1 to 182 letters, digits, - _ or .";
+    let domain = parse_domain(text).map_err(|_| Wrong::Expected(what.into()))?;
+    typed.domain = Some(domain);
+    Ok(())
+}
+
+pub fn apply_server(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let what = "a name or an IP address without a port";
+    typed.server = Some(host(text).ok_or(Wrong::Expected(what.into()))?);
+    Ok(())
+}
+
+pub fn apply_dc_override(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let parsed = text.split_once(':').and_then(|(id, address)| {
+        let (name, digits) = address.rsplit_once(':')?;
+        // Without its brackets an IPv6 address would swallow the port.
+        let named = !name.contains(':') || name.starts_with('[');
+        Some(DcOverride {
+            id: DcId(id.parse().ok().filter(|id| *id != 0 && *id != i16::MIN)?),
+            host: host(name).filter(|_| named)?,
+            port: port(digits, 1..=u16::MAX)?,
+        })
+    });
+    let what = "ID:HOST:PORT with the number of a data centre, IPv6 addresses in brackets";
+    let parsed = parsed.ok_or(Wrong::Expected(what.into()))?;
+    typed.dc_overrides.push(parsed);
+    Ok(())
+}
+
+/// A host's name or an IP address, IPv6 with or without brackets; without them what comes back.
+fn host(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
+        return Some(address.to_string());
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let fits = (1..=MAX_HOST_NAME).contains(&text.len()) && text.bytes().all(known);
+    fits.then(|| text.into())
 }
 
 pub fn apply_proxy_tag(typed: &mut Typed, text: &str) -> Result<(), Wrong> {

@@ -30,8 +30,8 @@ pub struct Accepted {
     pub dc: DcId,
     /// Client to proxy, already past the header.
     pub receive: Ctr,
-    /// Proxy to client, at its start.
-    pub send: Ctr,
+    /// Proxy to client, for a stream at its start.
+    pub send: StreamKey,
 }
 
 /// Tries every secret in order; the first whose decrypted tag is a transport's wins. Without
@@ -66,7 +66,7 @@ fn try_secret(
         transport,
         dc,
         receive,
-        send: Ctr::new(&backward_key(header, secret)),
+        send: backward_key(header, secret),
     })
 }
 
@@ -83,8 +83,8 @@ pub struct Offer {
     pub header: [u8; HEADER_LEN],
     /// Us to the peer, already past the header.
     pub send: Ctr,
-    /// The peer to us, at its start.
-    pub receive: Ctr,
+    /// The peer to us, for a stream at its start.
+    pub receive: StreamKey,
 }
 
 /// Makes a header from 64 random bytes. None if they begin as something else would
@@ -105,7 +105,7 @@ pub fn offer(
     let [.., r0, r1] = *end;
     *end = [t0, t1, t2, t3, d0, d1, r0, r1];
     let mut send = Ctr::new(&forward_key(&header, secret));
-    let receive = Ctr::new(&backward_key(&header, secret));
+    let receive = backward_key(&header, secret);
     let mut wire = header;
     send.apply(&mut wire);
     *header.last_chunk_mut::<8>()? = *wire.last_chunk::<8>()?;
@@ -114,6 +114,24 @@ pub fn offer(
         send,
         receive,
     })
+}
+
+/// As [`offer`] without a secret, with key bytes such that the peer's stream to us is the one of
+/// `mirrored`: what the peer sends can be passed on to whoever expects that stream, as it is.
+/// `random` gives the bytes that stay free: 8 at the start, 2 at the end.
+pub fn offer_mirroring(
+    mirrored: &StreamKey,
+    random: &[u8; 10],
+    transport: Transport,
+    dc: DcId,
+) -> Option<Offer> {
+    let mut header = [0; HEADER_LEN];
+    let (start, end) = random.split_at_checked(8)?;
+    let material = mirrored.iv.iter().rev().chain(mirrored.key.iter().rev());
+    let tag_and_dc = [0; 6];
+    let bytes = start.iter().chain(material).chain(&tag_and_dc).chain(end);
+    header.iter_mut().zip(bytes).for_each(|(h, b)| *h = *b);
+    offer(&header, None, transport, dc)
 }
 
 /// Whether a header that begins so would be taken for another protocol (protocol.md 3.3).
@@ -211,7 +229,7 @@ mod tests {
             up.chunks_mut(7).for_each(|c| a.receive.apply(c));
             assert_eq!(up, plain);
             let mut down = v.bytes(&key("after_header.proxy_plain"));
-            a.send.apply(&mut down);
+            Ctr::new(&a.send).apply(&mut down);
             assert_eq!(down, v.bytes(&key("after_header.proxy_wire")));
 
             let random: [u8; 64] = v.array(&key("client_plain_header"));
@@ -219,7 +237,7 @@ mod tests {
             assert_eq!(o.header, wire);
             o.send.apply(&mut up);
             assert_eq!(up, v.bytes(&key("after_header.client_wire")));
-            o.receive.apply(&mut down);
+            Ctr::new(&o.receive).apply(&mut down);
             assert_eq!(down, v.bytes(&key("after_header.proxy_plain")));
         }
     }
@@ -238,8 +256,27 @@ mod tests {
         o.send.apply(&mut data);
         assert_eq!(data, v.bytes("outbound_direct_mode.send_wire"));
         let mut data = v.bytes("outbound_direct_mode.recv_wire");
-        o.receive.apply(&mut data);
+        Ctr::new(&o.receive).apply(&mut data);
         assert_eq!(data, v.bytes("outbound_direct_mode.recv_plain"));
+    }
+
+    #[test]
+    fn a_mirroring_header_makes_the_peer_speak_the_clients_stream() {
+        let client = StreamKey {
+            key: [0x31; 32].map(|b| b),
+            iv: core::array::from_fn(|i| i as u8),
+        };
+        let random = [7, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let made = offer_mirroring(&client, &random, Transport::Abridged, DcId(-4)).unwrap();
+        assert_eq!(made.header[..8], random[..8]);
+        let mut key_and_iv = [client.key.to_vec(), client.iv.to_vec()].concat();
+        key_and_iv.reverse();
+        assert_eq!(made.header[8..56], key_and_iv);
+        let peer = accept(&made.header, &[], false).unwrap();
+        assert_eq!((peer.transport, peer.dc), (Transport::Abridged, DcId(-4)));
+        assert_eq!((peer.send.key, peer.send.iv), (client.key, client.iv));
+        let forbidden = [0xef; 10];
+        assert!(offer_mirroring(&client, &forbidden, Transport::Abridged, DcId(2)).is_none());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const CLOEXEC: i32 = 0o2_000_000;
+pub const IPPROTO_IP: i32 = 0;
+pub const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 pub const IPPROTO_TCP: i32 = 6;
 pub const IPPROTO_IPV6: i32 = 41;
 pub const IPV6_V6ONLY: i32 = 26;
@@ -21,6 +23,8 @@ pub const SIGTERM: i32 = 15;
 pub const SIG_IGN: usize = 1;
 pub const O_RDWR: i32 = 2;
 pub const SHUT_RD: i32 = 0;
+pub const F_SETPIPE_SZ: i32 = 1031;
+pub const SPLICE_F_MOVE: u32 = 1;
 pub const EINTR: i32 = 4;
 
 // MIPS has its own numbers for these.

@@ -16,6 +16,17 @@ pub struct Door {
     pub port: u16,
     /// None: header with raw keys, for the plain relay and the data centre behind it.
     pub secret: Option<Secret>,
+    /// Clients ask for this many data centres in turn; 0: for number 2, all of them.
+    pub centres: u16,
+}
+
+impl Door {
+    fn centre(self, number: u64) -> i16 {
+        match self.centres {
+            0 => 2,
+            count => 1 + (number % u64::from(count)) as i16,
+        }
+    }
 }
 
 /// An answer that has passed its checks.
@@ -43,7 +54,7 @@ impl Client {
             TcpStream::connect_timeout(&SocketAddr::from((address, door.port)), CONNECT_LIMIT)?;
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let (header, keys) = client_header(door.secret.as_ref(), random);
+        let (header, keys) = client_header(door.secret.as_ref(), door.centre(number), random);
         let mut out = Outgoing::default();
         out.bytes.extend_from_slice(&header);
         Ok(Client {

@@ -1,16 +1,17 @@
-//! `make bench`: what the proxy costs, end to end over loopback, beside a plain relay that does no crypto.
+//! `make bench`: what the proxy costs in middle mode and in direct mode, end to end over loopback, beside a
+//! plain relay that does no crypto.
 //!
 //! One thread on one core plays all clients and the Telegram behind the server; the server has the
-//! other core to itself. The relay gets the same clients and the same messages: its clients speak
-//! obfuscated2 with raw keys to a data centre of ours behind it, so the byte counts are alike. Each
-//! figure of the relay is taken right after the proxy's, and their ratio is what survives a change of
-//! machine or a busy neighbour.
+//! other core to itself. All servers get the same clients and the same messages. Behind direct mode and
+//! the relay there are data centres of ours; the relay's clients speak obfuscated2 with raw keys to them,
+//! so the byte counts are alike. The figures of the three are taken one right after the other, and a
+//! ratio to the relay's is what survives a change of machine or a busy neighbour.
 //!
 //! CPU is user plus system time of the server's process from /proc, in steps of 10 ms. On loopback a
 //! sender also pays for the delivery of what it sends, the proxy as well as the relay. Payload is what
 //! goes in the direction that is named; the short message the other way isn't counted.
 //!
-//! BENCH_QUICK=1 takes half a minute instead of two; BENCH_JSON=FILE also writes the figures as JSON;
+//! BENCH_QUICK=1 takes half a minute instead of three; BENCH_JSON=FILE also writes the figures as JSON;
 //! MTPROXY_BIN=FILE measures another program with the same command line and the same start block.
 
 mod clients;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((first, ports)) if first == "relay" => run_relay(ports),
         _ if arguments.iter().any(|argument| argument == "--bench") => run_bench(),
-        // `cargo test --all-targets` starts this too, and wants no two minutes of load.
+        // `cargo test --all-targets` starts this too, and wants no minutes of load.
         _ => {
             eprintln!("bench: nothing measured; `cargo bench --bench bench` gives --bench");
             Ok(())
@@ -60,8 +61,8 @@ fn run_relay(ports: &[String]) -> Result<(), String> {
 fn run_bench() -> Result<(), String> {
     let quick = std::env::var_os("BENCH_QUICK").is_some_and(|value| value != "0");
     let mut suite = Suite::new(quick).map_err(|error| format!("can't begin: {error}"))?;
-    let program = suite.proxy.program().display().to_string();
-    eprintln!("bench: measuring {program} beside a plain relay");
+    let program = suite.program().display().to_string();
+    eprintln!("bench: measuring {program} in both modes beside a plain relay");
     let measured = measure(&mut suite);
     report::end_progress();
     measured?;
@@ -79,7 +80,7 @@ fn run_bench() -> Result<(), String> {
 
 fn measure(suite: &mut Suite) -> Result<(), String> {
     suite.start()?;
-    let servers = suite.start_pair()?;
+    let servers = suite.start_all()?;
     suite.transfers(&servers)?;
     suite.small_requests(&servers)?;
     suite.connections(&servers)?;

@@ -2,15 +2,22 @@
 
 use std::io::{IsTerminal, Write};
 
-/// One line of the table. A figure that there is none of is NaN. The first of a pair is the proxy's, the
-/// second the relay's.
+/// What is measured, in the order of all figures: the proxy in its two modes, and the yardstick.
+pub const SERVERS: usize = 3;
+const NAMES: [&str; SERVERS] = ["middle", "direct", "relay"];
+const RELAY: usize = 2;
+
+/// A figure of each; one that there is none of is NaN.
+pub type Figures = [f64; SERVERS];
+
+/// One line of the table.
 struct Row {
     section: &'static str,
     name: String,
     unit: &'static str,
-    figures: [f64; 2],
+    figures: Figures,
     /// Share of its core that the load generator used.
-    generator: [f64; 2],
+    generator: Figures,
 }
 
 #[derive(Default)]
@@ -25,7 +32,7 @@ impl Report {
         self.section = section;
     }
 
-    pub fn row(&mut self, name: &str, unit: &'static str, figures: [f64; 2], generator: [f64; 2]) {
+    pub fn row(&mut self, name: &str, unit: &'static str, figures: Figures, generator: Figures) {
         self.rows.push(Row {
             section: self.section,
             name: name.to_string(),
@@ -40,22 +47,18 @@ impl Report {
         for row in &self.rows {
             if row.section != section {
                 section = row.section;
-                let heads = ["", "proxy", "relay", "ratio", "generator"].map(String::from);
-                println!("\n{}", line(section, heads));
+                let heads = ["to relay", "", "generator %"].map(String::from);
+                println!("\n{}", line(section, "", NAMES.map(String::from), heads));
             }
-            let cells = [
-                row.unit.to_string(),
-                number(row.figures[0]),
-                number(row.figures[1]),
-                ratio(row),
-                shares(row),
-            ];
-            println!("{}", line(&format!("  {}", row.name), cells));
+            let ratios = [ratio(row, 0), ratio(row, 1), shares(row)];
+            let name = format!("  {}", row.name);
+            println!("{}", line(&name, row.unit, row.figures.map(number), ratios));
         }
+        println!("\nto relay: middle mode and direct mode, divided by the relay's figure.");
         println!(
-            "\nratio: proxy to relay. generator: its load while the proxy and the relay were measured;"
+            "generator: its load while the three were measured; near 100 % speed and delay are"
         );
-        println!("near 100 % speed and delay are the generator's, CPU is still the server's.");
+        println!("the generator's, CPU is still the server's.");
     }
 
     /// A list of objects with the names of the table's columns; null where there is no figure.
@@ -68,23 +71,31 @@ impl Report {
     }
 }
 
-fn line(name: &str, cells: [String; 5]) -> String {
-    let [unit, proxy, relay, ratio, generator] = cells;
-    format!("{name:<40} {unit:>13} {proxy:>9} {relay:>9} {ratio:>7} {generator:>11}")
+fn line(name: &str, unit: &str, figures: [String; SERVERS], rest: [String; 3]) -> String {
+    let [middle, direct, relay] = figures;
+    let [first, second, generator] = rest;
+    format!(
+        "{name:<37} {unit:>13} {middle:>8} {direct:>8} {relay:>8} {first:>8} {second:>6} {generator:>12}"
+    )
 }
 
 fn json_row(row: &Row) -> String {
-    let figures = [
-        ("proxy", row.figures[0]),
-        ("relay", row.figures[1]),
-        ("ratio", row.figures[0] / row.figures[1]),
-        ("generator_with_proxy", row.generator[0]),
-        ("generator_with_relay", row.generator[1]),
-    ];
-    let figures = figures.map(|(name, value)| match value.is_finite() {
+    let member = |name: String, value: f64| match value.is_finite() {
         true => format!("\"{name}\": {value:.4}"),
         false => format!("\"{name}\": null"),
-    });
+    };
+    let mut figures = Vec::new();
+    for (index, name) in NAMES.iter().enumerate() {
+        let figure = row.figures[index];
+        figures.push(member(name.to_string(), figure));
+        if index != RELAY {
+            figures.push(member(format!("{name}_ratio"), figure / row.figures[RELAY]));
+        }
+        figures.push(member(
+            format!("generator_with_{name}"),
+            row.generator[index],
+        ));
+    }
     format!(
         "  {{\"section\": {}, \"name\": {}, \"unit\": {}, {}}}",
         json_text(row.section),
@@ -105,10 +116,10 @@ fn json_text(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-fn ratio(row: &Row) -> String {
-    let ratio = row.figures[0] / row.figures[1];
+fn ratio(row: &Row, index: usize) -> String {
+    let ratio = row.figures[index] / row.figures[RELAY];
     // Beside next to nothing anything is a lot.
-    let tells = ratio.is_finite() && row.figures[1] > 0.5 * SMALLEST_SHOWN;
+    let tells = ratio.is_finite() && row.figures[RELAY] > 0.5 * SMALLEST_SHOWN;
     if tells {
         format!("{ratio:.2}")
     } else {
@@ -117,10 +128,10 @@ fn ratio(row: &Row) -> String {
 }
 
 fn shares(row: &Row) -> String {
-    let [proxy, relay] = row.generator.map(|share| share * 100.0);
-    let known = proxy.is_finite() && relay.is_finite();
+    let [middle, direct, relay] = row.generator.map(|share| share * 100.0);
+    let known = middle.is_finite() && direct.is_finite() && relay.is_finite();
     if known {
-        format!("{proxy:.0}, {relay:.0} %")
+        format!("{middle:.0} {direct:.0} {relay:.0}")
     } else {
         String::new()
     }

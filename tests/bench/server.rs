@@ -1,4 +1,4 @@
-//! The two servers under measurement as child processes on their own core, and what the kernel says
+//! The servers under measurement as child processes on their own core, and what the kernel says
 //! about them.
 
 use crate::clients::Door;
@@ -19,16 +19,14 @@ pub struct Recipe {
     program: PathBuf,
     arguments: Vec<String>,
     secret: Option<Secret>,
+    /// As in `Door`: the connections of direct mode spread over the ports of the data centres as the
+    /// relay's do, so that port numbers don't run out.
+    centres: u16,
 }
 
 impl Recipe {
-    /// The program that this package builds, or the one that MTPROXY_BIN names, in middle mode.
-    pub fn proxy(files: &Files, middle_ports: &[u16]) -> std::io::Result<Recipe> {
-        let program = std::env::var_os("MTPROXY_BIN").map(PathBuf::from);
-        let secret_text: String = CLIENT_SECRET
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+    /// The proxy in middle mode.
+    pub fn middle(files: &Files, middle_ports: &[u16]) -> std::io::Result<Recipe> {
         let mut config = String::from("default 2;\n");
         for (index, port) in middle_ports.iter().enumerate() {
             let dc = index + 1;
@@ -37,21 +35,39 @@ impl Recipe {
         }
         let secret_path = files.write("proxy-secret", &proxy_secret())?;
         let config_path = files.write("proxy-multi.conf", config.as_bytes())?;
-        let arguments = [
-            "-H",
-            "0",
-            "-S",
-            &secret_text,
-            "--aes-pwd",
-            &secret_path,
-            &config_path,
-        ];
-        Ok(Recipe {
-            name: "proxy",
+        let arguments = ["--aes-pwd", &secret_path, &config_path];
+        Ok(Recipe::proxy("middle", 0, arguments.map(String::from)))
+    }
+
+    /// The proxy in direct mode, with ports of ours in the place of data centres 1, 2 and so on.
+    pub fn direct(centre_ports: &[u16]) -> Recipe {
+        let centres = (1..).zip(centre_ports).flat_map(|(dc, port)| {
+            let address = format!("{dc}:127.0.0.1:{port}");
+            [String::from("--dc-override"), address]
+        });
+        let arguments = std::iter::once(String::from("--direct")).chain(centres);
+        Recipe::proxy("direct", centre_ports.len() as u16, arguments)
+    }
+
+    /// The program that this package builds, or the one that MTPROXY_BIN names.
+    fn proxy(
+        name: &'static str,
+        centres: u16,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Recipe {
+        let program = std::env::var_os("MTPROXY_BIN").map(PathBuf::from);
+        let secret_text: String = CLIENT_SECRET
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let usual = ["-H", "0", "-S", &secret_text].map(String::from);
+        Recipe {
+            name,
             program: program.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_mtproxy"))),
-            arguments: arguments.map(String::from).to_vec(),
+            arguments: usual.into_iter().chain(arguments).collect(),
             secret: Some(CLIENT_SECRET),
-        })
+            centres,
+        }
     }
 
     /// This program again, as the plain relay.
@@ -64,6 +80,7 @@ impl Recipe {
                 .chain(ports)
                 .collect(),
             secret: None,
+            centres: 0,
         })
     }
 
@@ -96,6 +113,7 @@ impl Recipe {
             door: Door {
                 port: 0,
                 secret: self.secret,
+                centres: self.centres,
             },
             spawned,
         };

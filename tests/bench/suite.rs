@@ -1,17 +1,17 @@
-//! The sets of measurements, each on the proxy and on the relay in turn.
+//! The sets of measurements, each on the proxy in its two modes and on the relay in turn.
 
 use crate::engine::Engine;
-use crate::report::{Report, progress};
+use crate::report::{Figures, Report, SERVERS, progress};
 use crate::scenarios::{self, Load, SMALL, Sample};
 use crate::server::{self, Files, Recipe, Server};
 use crate::sys;
 use crate::telegram::Role;
 use crate::transfers::{counted, transfer_list};
+use std::path::Path;
 
 /// Everything that lasts for the whole run.
 pub struct Suite {
-    pub proxy: Recipe,
-    pub relay: Recipe,
+    recipes: [Recipe; SERVERS],
     pub report: Report,
     engine: Engine,
     /// Seconds of one measurement, and how many there are of each.
@@ -26,8 +26,8 @@ pub struct Suite {
     _files: Files,
 }
 
-/// The proxy and the relay, running.
-pub type Pair = [Server; 2];
+/// All servers, running.
+pub type Servers = [Server; SERVERS];
 
 impl Suite {
     /// `quick` takes a quarter of the time.
@@ -51,8 +51,11 @@ impl Suite {
         let files = Files::new()?;
         let (seconds, rounds, silence) = if quick { (0.4, 1, 1.0) } else { (0.8, 3, 4.0) };
         Ok(Suite {
-            proxy: Recipe::proxy(&files, &middle_ports)?,
-            relay: Recipe::relay(&centre_ports)?,
+            recipes: [
+                Recipe::middle(&files, &middle_ports)?,
+                Recipe::direct(&centre_ports),
+                Recipe::relay(&centre_ports)?,
+            ],
             report: Report::default(),
             engine,
             seconds,
@@ -64,21 +67,27 @@ impl Suite {
         })
     }
 
-    /// Starts both servers for the sets that share them.
-    pub fn start_pair(&mut self) -> Result<Pair, String> {
+    /// The proxy that is measured.
+    pub fn program(&self) -> &Path {
+        self.recipes[0].program()
+    }
+
+    /// Starts all servers for the sets that share them.
+    pub fn start_all(&mut self) -> Result<Servers, String> {
         let mut start = |recipe: &Recipe| {
             let server = recipe.start(&mut self.engine)?;
             server.await_ready(&mut self.engine)?;
             Ok::<Server, String>(server)
         };
-        Ok([start(&self.proxy)?, start(&self.relay)?])
+        let [middle, direct, relay] = &self.recipes;
+        Ok([start(middle)?, start(direct)?, start(relay)?])
     }
 
     /// Time from the start of a process to its first service.
     pub fn start(&mut self) -> Result<(), String> {
-        let mut times = [Vec::new(), Vec::new()];
+        let mut times = [const { Vec::new() }; SERVERS];
         for round in 1..=STARTS {
-            for (recipe, list) in [&self.proxy, &self.relay].into_iter().zip(&mut times) {
+            for (recipe, list) in self.recipes.iter().zip(&mut times) {
                 progress(&format!(
                     "start of the {} ({round} of {STARTS})",
                     recipe.name
@@ -87,24 +96,21 @@ impl Suite {
                 list.push(time.map_err(|text| format!("start of the {}: {text}", recipe.name))?);
             }
         }
-        let [proxy, relay] = times.map(|list| {
+        let times = times.map(|list| {
             let (connected, answered): (Vec<f64>, Vec<f64>) = list.into_iter().unzip();
             (median(connected), median(answered))
         });
         self.report.begin("Start, median of 5");
-        self.report.row(
-            "first connection accepted",
-            "ms",
-            [proxy.0, relay.0],
-            NO_LOAD,
-        );
+        let (connected, answered) = (times.map(|time| time.0), times.map(|time| time.1));
         self.report
-            .row("first request answered", "ms", [proxy.1, relay.1], NO_LOAD);
+            .row("first connection accepted", "ms", connected, NO_LOAD);
+        self.report
+            .row("first request answered", "ms", answered, NO_LOAD);
         Ok(())
     }
 
     /// CPU and speed of bulk traffic.
-    pub fn transfers(&mut self, servers: &Pair) -> Result<(), String> {
+    pub fn transfers(&mut self, servers: &Servers) -> Result<(), String> {
         self.verify(servers, "transfers", &ECHOES)?;
         let mut done = Vec::new();
         for transfer in transfer_list() {
@@ -131,7 +137,7 @@ impl Suite {
     }
 
     /// Delay and CPU of short requests with short answers.
-    pub fn small_requests(&mut self, servers: &Pair) -> Result<(), String> {
+    pub fn small_requests(&mut self, servers: &Servers) -> Result<(), String> {
         self.verify(servers, "small requests", &ECHOES[..4])?;
         self.report.begin("Small requests, 96 bytes each way");
         for clients in [1, 64] {
@@ -163,7 +169,7 @@ impl Suite {
     }
 
     /// Connections that live for one round trip.
-    pub fn connections(&mut self, servers: &Pair) -> Result<(), String> {
+    pub fn connections(&mut self, servers: &Servers) -> Result<(), String> {
         self.verify(servers, "connections", &ECHOES[..4])?;
         let samples = self.alternate(servers, "connections", |suite, server| {
             scenarios::connections(&mut suite.engine, server, suite.seconds)
@@ -189,32 +195,33 @@ impl Suite {
             let idle = scenarios::idle(&mut self.engine, recipe, SILENT_CLIENTS, self.silence);
             idle.map_err(|text| format!("silent clients of the {}: {text}", recipe.name))
         };
-        let both = [measure(&self.proxy)?, measure(&self.relay)?];
+        let [middle, direct, relay] = &self.recipes;
+        let all = [measure(middle)?, measure(direct)?, measure(relay)?];
         let report = &mut self.report;
         report.begin("1000 silent clients");
-        let at_start = both.each_ref().map(|idle| idle.resident_at_start);
+        let at_start = all.each_ref().map(|idle| idle.resident_at_start);
         report.row(
             "resident at start, without clients",
             "KiB",
             at_start,
             NO_LOAD,
         );
-        let process = both.each_ref().map(|idle| idle.resident_each);
+        let process = all.each_ref().map(|idle| idle.resident_each);
         report.row("resident for each client", "KiB", process, NO_LOAD);
-        let kernel = both.each_ref().map(|idle| idle.kernel_each);
+        let kernel = all.each_ref().map(|idle| idle.kernel_each);
         report.row("kernel for each client, both ends", "KiB", kernel, NO_LOAD);
         report.row(
             "threads",
             "",
-            both.each_ref().map(|idle| idle.threads),
+            all.each_ref().map(|idle| idle.threads),
             NO_LOAD,
         );
-        let cpu = both.each_ref().map(|idle| idle.cpu_percent);
+        let cpu = all.each_ref().map(|idle| idle.cpu_percent);
         report.row("CPU in silence", "% of a core", cpu, NO_LOAD);
         Ok(())
     }
 
-    fn verify(&mut self, servers: &Pair, what: &str, lengths: &[usize]) -> Result<(), String> {
+    fn verify(&mut self, servers: &Servers, what: &str, lengths: &[usize]) -> Result<(), String> {
         for server in servers {
             progress(&format!(
                 "{what}: are the bytes right through the {}",
@@ -226,14 +233,14 @@ impl Suite {
         Ok(())
     }
 
-    /// Measures both servers in turn, round by round, so that a noisy neighbour meets both.
+    /// Measures all servers in turn, round by round, so that a noisy neighbour meets all of them.
     fn alternate(
         &mut self,
-        servers: &Pair,
+        servers: &Servers,
         name: &str,
         measure: impl Fn(&mut Suite, &Server) -> Result<Sample, String>,
-    ) -> Result<[Sample; 2], String> {
-        let mut samples = [Sample::default(), Sample::default()];
+    ) -> Result<Samples, String> {
+        let mut samples = Samples::default();
         for round in 1..=self.rounds {
             for (server, sum) in servers.iter().zip(&mut samples) {
                 progress(&format!(
@@ -264,11 +271,13 @@ impl Suite {
     }
 }
 
-fn figures(samples: &[Sample; 2], figure: impl Fn(&Sample) -> f64) -> [f64; 2] {
-    [figure(&samples[0]), figure(&samples[1])]
+type Samples = [Sample; SERVERS];
+
+fn figures(samples: &Samples, figure: impl Fn(&Sample) -> f64) -> Figures {
+    samples.each_ref().map(figure)
 }
 
-fn generator(samples: &[Sample; 2]) -> [f64; 2] {
+fn generator(samples: &Samples) -> Figures {
     figures(samples, Sample::generator)
 }
 
@@ -279,7 +288,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 const STARTS: usize = 5;
 const SILENT_CLIENTS: usize = 1000;
-const NO_LOAD: [f64; 2] = [f64::NAN; 2];
+const NO_LOAD: Figures = [f64::NAN; SERVERS];
 /// Lengths of echoed messages, shortest first, up to the longest that a client may send with padding.
 const ECHOES: [usize; 12] = [
     64, 100, 504, 508, 512, 1024, 4096, 16_384, 65_536, 131_072, 524_288, 1_044_464,

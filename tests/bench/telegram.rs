@@ -1,4 +1,4 @@
-//! The far side of both servers: middle proxies for the measured one, a data centre for the plain relay.
+//! The far side of all servers: middle proxies, and data centres for direct mode and the plain relay.
 //! Every request says what its answer shall be.
 
 use crate::middle::{Link, Request};

@@ -121,7 +121,11 @@ pub struct Keys {
 }
 
 /// A client's 64-byte header for the padded transport.
-pub fn client_header(secret: Option<&Secret>, random: &mut Random) -> ([u8; 64], Keys) {
+pub fn client_header(
+    secret: Option<&Secret>,
+    centre: i16,
+    random: &mut Random,
+) -> ([u8; 64], Keys) {
     let mut header = [0; 64];
     loop {
         random.fill(&mut header);
@@ -132,7 +136,7 @@ pub fn client_header(secret: Option<&Secret>, random: &mut Random) -> ([u8; 64],
         }
     }
     header[56..60].copy_from_slice(&PADDED_TAG);
-    header[60..62].copy_from_slice(&2_i16.to_le_bytes());
+    header[60..62].copy_from_slice(&centre.to_le_bytes());
     let (forward, backward) = materials(&header);
     let mut keys = Keys {
         sending: Keystream::new(&forward, secret),

@@ -32,8 +32,15 @@ pub struct Client {
 
 impl Dialer {
     pub fn dial(&self) -> Client {
+        self.dial_saying(&[])
+    }
+
+    /// The header and further bytes, encrypted but not framed, in one write.
+    pub fn dial_saying(&self, bytes: &[u8]) -> Client {
         let stream = dial(self.address);
-        let header = Header::random(self.transport, self.dc, self.secret.as_ref());
+        let mut header = Header::random(self.transport, self.dc, self.secret.as_ref());
+        let mut bytes = bytes.to_vec();
+        header.send.apply(&mut bytes);
         let mut client = Client {
             stream,
             transport: self.transport,
@@ -41,7 +48,7 @@ impl Dialer {
             receive: header.receive,
             one_byte_writes: self.one_byte_writes,
         };
-        client.write(&header.wire);
+        client.write(&[&header.wire[..], &bytes].concat());
         client
     }
 }
@@ -135,19 +142,7 @@ impl Client {
     /// Sends the same bytes again and again until the proxy takes no more for `patience`, at most `limit`
     /// bytes; gives how many went. The stream is of no use afterwards.
     pub fn send_until_held(&mut self, bytes: &[u8], limit: usize, patience: Duration) -> usize {
-        self.stream
-            .set_write_timeout(Some(patience))
-            .expect("write timeout");
-        let mut sent = 0;
-        while sent < limit {
-            let mut piece = bytes.to_vec();
-            self.send.apply(&mut piece);
-            if self.stream.write_all(&piece).is_err() {
-                break;
-            }
-            sent += piece.len();
-        }
-        sent
+        send_until_held(&self.stream, &mut self.send, bytes, (limit, patience)).sent
     }
 
     /// Reads whatever still comes until the proxy closes, in whatever state the last frame is.
@@ -162,6 +157,11 @@ impl Client {
     /// The proxy closes, now or soon, without a byte more.
     pub fn expect_closed(&mut self) {
         expect_closed(&self.stream);
+    }
+
+    /// The sending and the receiving half, for two threads.
+    pub fn halves(self) -> (Half, Half) {
+        Half::pair(self.stream, self.send, self.receive)
     }
 
     /// Ends the connection as a client that goes away.
@@ -181,7 +181,82 @@ pub fn expect_closed(mut stream: &TcpStream) {
     assert!(rest.is_empty(), "{} bytes before the end", rest.len());
 }
 
-fn is_end(error: &Error) -> bool {
+/// One direction of an obfuscated2 connection, as a stream of bytes without frames.
+pub struct Half {
+    pub stream: TcpStream,
+    cipher: Ctr,
+}
+
+impl Half {
+    pub fn pair(stream: TcpStream, send: Ctr, receive: Ctr) -> (Half, Half) {
+        let copy = stream.try_clone().expect("a second handle");
+        let half = |stream, cipher| Half { stream, cipher };
+        (half(copy, send), half(stream, receive))
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.cipher.apply(&mut bytes);
+        self.stream.write_all(&bytes).expect("send");
+    }
+
+    /// Reads and decrypts what there is, at most so much; 0 at an orderly end.
+    pub fn read_some(&mut self, bytes: &mut [u8]) -> usize {
+        let count = self.stream.read(bytes).expect("bytes or an orderly end");
+        self.cipher.apply(&mut bytes[..count]);
+        count
+    }
+
+    /// Nothing more is sent from here; the other half goes on.
+    pub fn finish(&self) {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("end one direction");
+    }
+}
+
+/// How far `send_until_held` came.
+pub struct Held {
+    /// Bytes that the socket took.
+    pub sent: usize,
+    /// What it didn't take of the last piece, encrypted.
+    pub rest: Vec<u8>,
+}
+
+/// Encrypts and sends the same bytes again and again until the far end takes no more for the time given, or
+/// so much as is given has gone.
+pub fn send_until_held(
+    mut stream: &TcpStream,
+    cipher: &mut Ctr,
+    bytes: &[u8],
+    (limit, patience): (usize, Duration),
+) -> Held {
+    stream
+        .set_write_timeout(Some(patience))
+        .expect("write timeout");
+    let (mut sent, mut rest) = (0, Vec::new());
+    while sent < limit {
+        if rest.is_empty() {
+            rest = bytes.to_vec();
+            cipher.apply(&mut rest);
+        }
+        match stream.write(&rest) {
+            Ok(count) => {
+                sent += count;
+                rest.drain(..count);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("write timeout");
+    Held { sent, rest }
+}
+
+/// Whether this is how a connection ends that the other side has closed.
+pub fn is_end(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe

@@ -3,6 +3,9 @@
 
 pub mod client;
 pub mod crypto;
+pub mod dc;
+pub mod dc_link;
+pub mod direct_rig;
 pub mod framing;
 pub mod message;
 pub mod middle_link;

@@ -46,7 +46,7 @@ impl Setup {
 pub struct Proxy {
     run: Run,
     addresses: Vec<SocketAddr>,
-    _files: Files,
+    _files: Option<Files>,
 }
 
 impl Proxy {
@@ -65,7 +65,14 @@ impl Proxy {
         arguments.extend(["-T".to_owned(), "3600".to_owned()]);
         arguments.extend(setup.arguments.iter().cloned());
         arguments.push(files.write("proxy-multi.conf", setup.config.as_bytes()));
-        let run = Run::spawn(&arguments);
+        let mut proxy = Proxy::start_with(&arguments);
+        proxy._files = Some(files);
+        proxy
+    }
+
+    /// Starts it with exactly these arguments, and no files.
+    pub fn start_with(arguments: &[String]) -> Proxy {
+        let run = Run::spawn(arguments);
         run.wait_for_line("ready", |line| line == "ready");
         let lines = run.log.with(|log| log.lines.clone());
         let addresses = lines
@@ -75,7 +82,7 @@ impl Proxy {
         Proxy {
             addresses: addresses.collect(),
             run,
-            _files: files,
+            _files: None,
         }
     }
 
@@ -283,7 +290,8 @@ impl Drop for Run {
     }
 }
 
-fn program() -> Command {
+/// The program, ready for its arguments.
+pub fn program() -> Command {
     let binary =
         env::var("MTPROXY_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_mtproxy").to_owned());
     match env::var("MTPROXY_RUNNER") {
@@ -319,6 +327,11 @@ impl Files {
         let path = self.0.join(name);
         fs::write(&path, contents).expect("write a test's file");
         as_text(&path)
+    }
+
+    /// What a file holds.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).expect("read a test's file")
     }
 
     /// The path of a file that doesn't exist.

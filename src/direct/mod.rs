@@ -1,0 +1,86 @@
+//! Direct mode: each client has its own connection to its data centre (protocol.md 12). The framing
+//! is never parsed; two threads move bytes until both halves have ended ([`relay`]).
+//!
+//! The header that opens the connection to the data centre is chosen so that the data centre's
+//! stream already is what the client expects (`obfuscated2::offer_mirroring`): downwards nothing is
+//! deciphered. The price: the same ciphertext runs on both legs.
+
+mod dial;
+mod relay;
+pub mod table;
+
+use std::io::{IoSlice, Write};
+use std::net::{Ipv4Addr, TcpStream};
+
+use mtproxy::crypto::ctr::Ctr;
+use mtproxy::limits::HEADER_LEN;
+use mtproxy::proto::obfuscated2::{self, Offer};
+
+use crate::handover::Handover;
+use crate::stats::{Close, STATS};
+use crate::sys;
+pub use dial::has_ipv6;
+use table::Table;
+
+/// What is the same for every client.
+pub struct Setup {
+    /// Where data centres are.
+    pub table: Table,
+    /// --address: where connections come from.
+    pub source: Option<Ipv4Addr>,
+}
+
+/// Serves a client to its end, and counts it.
+pub fn serve(setup: &Setup, mut client: Handover) -> Close {
+    match connect(setup, &mut client) {
+        Ok((dc, send)) => {
+            let ciphers = relay::Ciphers {
+                receive: client.accepted.receive,
+                send,
+            };
+            relay::run(client.socket, dc, ciphers, client.small)
+        }
+        Err(reason) => reason.counted(),
+    }
+}
+
+/// The connection to the client's data centre, with what the client has sent so far, and our stream
+/// to it. Not inlined: an idle client's thread would keep the stack that only this needs.
+#[inline(never)]
+fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Close> {
+    let (addresses, known) = setup.table.addresses(client.accepted.dc);
+    if !known {
+        STATS.direct_unknown_dcs.add(1);
+    }
+    let dc = dial::dial(&addresses, setup.source).ok_or(Close::DcUnreachable)?;
+    STATS.direct_connects.add(1);
+    let mut offer = draw(client).ok_or(Close::DcLost)?;
+    let pending = &mut client.small[client.pending.clone()];
+    offer.send.apply(pending);
+    open(&dc, &offer.header, pending).map_err(|_| Close::DcLost)?;
+    Ok((dc, offer.send))
+}
+
+/// Our header; drawn again while it would begin as something else does.
+fn draw(client: &Handover) -> Option<Offer> {
+    let accepted = &client.accepted;
+    loop {
+        let random = sys::random_array().ok()?;
+        let offer =
+            obfuscated2::offer_mirroring(&accepted.send, &random, accepted.transport, accepted.dc);
+        if offer.is_some() {
+            return offer;
+        }
+    }
+}
+
+/// Header and what the client has sent behind its own, in one segment.
+fn open(mut dc: &TcpStream, header: &[u8; HEADER_LEN], pending: &[u8]) -> std::io::Result<()> {
+    let sent = dc.write_vectored(&[IoSlice::new(header), IoSlice::new(pending)])?;
+    let header_left = header.get(sent..).unwrap_or_default();
+    let pending_left = pending
+        .get(sent.saturating_sub(HEADER_LEN)..)
+        .unwrap_or_default();
+    dc.write_all(header_left)?;
+    dc.write_all(pending_left)
+}

@@ -1,0 +1,277 @@
+//! The table of flags: one row each, with a flag's names, its value, its help and the function that
+//! notes it in `Typed`. To add a flag is to add a row and a field.
+
+use super::Command;
+use super::flags::{Apply, Flag};
+use super::values::{
+    MAX_COUNT, Wrong, apply_buffers, apply_dc_override, apply_domain, apply_http_ports,
+    apply_nat_info, apply_ping_interval, apply_port, apply_proxy_tag, apply_secret,
+    apply_secret_file, apply_server, number,
+};
+
+/// Every flag, in the order of the help: capitals and digits, small letters, long ones.
+pub const FLAGS: &[Flag] = &[
+    Flag {
+        short: Some('6'),
+        long: "ipv6",
+        value: "",
+        help: "listen for clients on IPv6, which takes IPv4 clients too",
+        apply: Apply::Alone(|typed| typed.ipv6 = true),
+    },
+    Flag {
+        short: Some('C'),
+        long: "max-special-connections",
+        value: " N",
+        help: "serve at most N clients at a time (default: what the system's limits allow)",
+        apply: Apply::Value(|typed, text| {
+            typed.max_clients = Some(number(text, 1..=MAX_COUNT)?);
+            Ok(())
+        }),
+    },
+    Flag {
+        short: Some('D'),
+        long: "domain",
+        value: " DOMAIN",
+        help: "only for link: show links for fake TLS with this domain, which is not there yet",
+        apply: Apply::Value(apply_domain),
+    },
+    Flag {
+        short: Some('H'),
+        long: "http-ports",
+        value: " PORT[,PORT]",
+        help: "ports for clients, at most 128; needed, unless a secret is made up (then 8443); \
+               0 lets the kernel choose",
+        apply: Apply::Value(apply_http_ports),
+    },
+    Flag {
+        short: Some('M'),
+        long: "slaves",
+        value: " N",
+        help: "connections to each set of middle proxies, 0 to 256: 0 is 2 (default), above 16 is 16; \
+               in the C program worker processes, of which this one needs none",
+        apply: Apply::Value(|typed, text| {
+            typed.slots = number(text, 0..=256)?;
+            Ok(())
+        }),
+    },
+    Flag {
+        short: Some('P'),
+        long: "proxy-tag",
+        value: " TAG",
+        help: "the tag of the sponsored channel from @MTProxybot, 32 hexadecimal digits; needs a \
+               configuration file",
+        apply: Apply::Value(apply_proxy_tag),
+    },
+    Flag {
+        short: Some('R'),
+        long: "random-padding-only",
+        value: "",
+        help: "serve only clients that pad their packets (links with a dd secret)",
+        apply: Apply::Alone(|typed| typed.padded_only = true),
+    },
+    Flag {
+        short: Some('S'),
+        long: "mtproto-secret",
+        value: " SECRET[:LABEL[:LIMIT]]",
+        help: "a secret that clients must know: 32 hexadecimal digits, the same with dd in front \
+               (padded packets), or base64url of either; a label is its name in messages, a limit \
+               is not applied yet; up to 16 times",
+        apply: Apply::Value(apply_secret),
+    },
+    Flag {
+        short: Some('T'),
+        long: "ping-interval",
+        value: " SECONDS",
+        help: "ping middle proxies this often, 1 to 3600, default 60; \
+               the C program parsed it and never pinged",
+        apply: Apply::Value(apply_ping_interval),
+    },
+    Flag {
+        short: Some('W'),
+        long: "window-clamp",
+        value: " BYTES",
+        help: "limit of a client's TCP window, default 131072; 0 for none",
+        apply: Apply::Value(|typed, text| {
+            typed.window_clamp = Some(number(text, 0..=MAX_COUNT)?);
+            Ok(())
+        }),
+    },
+    Flag {
+        short: Some('b'),
+        long: "backlog",
+        value: " N",
+        help: "clients that may wait to be accepted, default 8192 (the system may cut it)",
+        apply: Apply::Value(|typed, text| {
+            typed.backlog = i32::try_from(number(text, 1..=MAX_COUNT)?).ok();
+            Ok(())
+        }),
+    },
+    Flag {
+        short: Some('c'),
+        long: "connections",
+        value: " N",
+        help: "use at most N file descriptors (default: what the system allows)",
+        apply: Apply::Value(|typed, text| {
+            typed.connections = Some(number(text, 1..=MAX_COUNT)?);
+            Ok(())
+        }),
+    },
+    Flag {
+        short: Some('h'),
+        long: "help",
+        value: "",
+        help: "print this text, exit 2",
+        apply: Apply::Alone(|typed| typed.instead = Some(Command::Help)),
+    },
+    Flag {
+        short: Some('p'),
+        long: "port",
+        value: " PORT[:LAST]",
+        help: "port for statistics, or the first free one of a range; 0 lets the kernel choose",
+        apply: Apply::Value(apply_port),
+    },
+    Flag {
+        short: Some('u'),
+        long: "user",
+        value: " NAME",
+        help: "become this user when started as root (default: mtproxy, else nobody)",
+        apply: Apply::Value(|typed, text| match text.is_empty() {
+            true => Err(Wrong::Expected("a user's name".into())),
+            false => {
+                typed.user = Some(text.into());
+                Ok(())
+            }
+        }),
+    },
+    Flag {
+        short: Some('v'),
+        long: "verbosity",
+        value: "[=N]",
+        help: "log more; each -v adds one, --verbosity=N sets it",
+        apply: Apply::Optional(|typed, text| {
+            typed.verbosity = match text {
+                Some(text) => number(text, 0..=MAX_COUNT)?,
+                None => typed.verbosity.saturating_add(1),
+            };
+            Ok(())
+        }),
+    },
+    Flag {
+        short: None,
+        long: "address",
+        value: " IPV4",
+        help: "listen on this address (not with -6) and dial middle proxies from it",
+        apply: Apply::Value(|typed, text| {
+            let address = text.parse().ok();
+            let what = || Wrong::Exit(4, "an IPv4 address".into());
+            typed.address = Some(address.ok_or_else(what)?);
+            Ok(())
+        }),
+    },
+    Flag {
+        short: None,
+        long: "aes-pwd",
+        value: " FILE",
+        help: "Telegram's proxy-secret file (default: secret in the current directory)",
+        apply: Apply::Value(|typed, text| match text.is_empty() {
+            true => Err(Wrong::Expected("a file's name".into())),
+            false => {
+                typed.aes_pwd = Some(text.into());
+                Ok(())
+            }
+        }),
+    },
+    Flag {
+        short: None,
+        long: "dc-override",
+        value: " ID:HOST:PORT",
+        help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
+               repeatable, several of one ID are tried in order",
+        apply: Apply::Value(apply_dc_override),
+    },
+    Flag {
+        short: None,
+        long: "direct",
+        value: "",
+        help: "take clients straight to Telegram even if there is a configuration file",
+        apply: Apply::Alone(|typed| typed.direct = true),
+    },
+    Flag {
+        short: None,
+        long: "http-stats",
+        value: "",
+        help: "serve statistics over HTTP on the port of -p",
+        apply: Apply::Alone(|typed| typed.http_stats = true),
+    },
+    Flag {
+        short: None,
+        long: "msg-buffers-size",
+        value: " BYTES[kmgt]",
+        help: "memory for packets on their way (default: a quarter of the memory, at most 256m)",
+        apply: Apply::Value(apply_buffers),
+    },
+    Flag {
+        short: None,
+        long: "nat-info",
+        value: " LOCAL:GLOBAL",
+        help: "a local IPv4 address and the one that Telegram sees in its place; up to 16 times",
+        apply: Apply::Value(apply_nat_info),
+    },
+    Flag {
+        short: None,
+        long: "no-fallback",
+        value: "",
+        help: "with a configuration file: don't take clients straight to Telegram while no middle \
+               proxy of their data centre can be reached",
+        apply: Apply::Alone(|typed| typed.no_fallback = true),
+    },
+    Flag {
+        short: None,
+        long: "open",
+        value: "",
+        help: "without -S and without a configuration file: serve everybody instead of making up a secret",
+        apply: Apply::Alone(|typed| typed.open = true),
+    },
+    Flag {
+        short: None,
+        long: "prefer-ipv6",
+        value: "",
+        help: "direct mode: try the IPv6 addresses of a data centre first",
+        apply: Apply::Alone(|typed| typed.prefer_ipv6 = true),
+    },
+    Flag {
+        short: None,
+        long: "print-links",
+        value: "",
+        help: "show the links at start even if standard output is no terminal; they hold the secret",
+        apply: Apply::Alone(|typed| typed.print_links = true),
+    },
+    Flag {
+        short: None,
+        long: "qr",
+        value: "",
+        help: "only for link: show a QR code of the first link too",
+        apply: Apply::Alone(|typed| typed.qr = true),
+    },
+    Flag {
+        short: None,
+        long: "secret-file",
+        value: " FILE",
+        help: "a file with a secret a line, spelled as for -S; # begins a comment",
+        apply: Apply::Value(apply_secret_file),
+    },
+    Flag {
+        short: None,
+        long: "server",
+        value: " HOST",
+        help: "the name or address that links show (default: this machine's public address)",
+        apply: Apply::Value(apply_server),
+    },
+    Flag {
+        short: None,
+        long: "version",
+        value: "",
+        help: "print the version, exit 0",
+        apply: Apply::Alone(|typed| typed.instead = Some(Command::Version)),
+    },
+];

@@ -1,0 +1,300 @@
+//! The commands that don't serve, and what a start shows of links: secrets go to standard output, prose to
+//! standard error, and at start the former only when somebody is known to look.
+
+use crate::qr::{decode, image};
+use crate::support::proxy::{Files, program};
+use crate::support::vectors::{Vectors, from_hex};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+const DIGITS: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn link_shows_both_links_in_every_spelling() {
+    let vectors = Vectors::load("links");
+    for form in ["plain", "dd", "ee"] {
+        let hex = vectors.text(&format!("{form}_hex"));
+        for spelling in [hex, vectors.text(&format!("{form}_base64url"))] {
+            let flags = ["-S", spelling, "-H", "4443", "--server", "proxy.example"];
+            let said = run(&["link"], &flags);
+            let query = format!("proxy?server=proxy.example&port=4443&secret={hex}");
+            let links = format!("tg://{query}\nhttps://t.me/{query}\n");
+            assert_eq!(said, Said::well(&links), "{spelling}");
+        }
+    }
+    let flags = ["-S", vectors.text("plain_hex"), "--server", "h"];
+    let domain = ["-D", vectors.text("domain")];
+    let said = run(&["link"], &[&flags[..], &domain].concat());
+    let query = format!("proxy?server=h&port=443&secret={}", vectors.text("ee_hex"));
+    assert_eq!(
+        said,
+        Said::well(&format!("tg://{query}\nhttps://t.me/{query}\n"))
+    );
+}
+
+#[test]
+fn link_takes_secrets_of_a_file_and_shows_labels() {
+    let files = Files::new();
+    let text = format!("# ours\ndd{DIGITS}:bob:20 # a comment\n");
+    let name = files.write("secrets", text.as_bytes());
+    let other = "11112222333344445555666677778888";
+    let said = run(
+        &["link", "--secret-file", &name],
+        &["-S", other, "--server=h"],
+    );
+    let wanted = format!(
+        "tg://proxy?server=h&port=443&secret={other}\n\
+         https://t.me/proxy?server=h&port=443&secret={other}\n\
+         # bob\n\
+         tg://proxy?server=h&port=443&secret=dd{DIGITS}\n\
+         https://t.me/proxy?server=h&port=443&secret=dd{DIGITS}\n"
+    );
+    assert_eq!(said, Said::well(&wanted));
+}
+
+#[test]
+fn link_draws_a_code_that_can_be_read() {
+    let flags = ["-S", DIGITS, "--server", "proxy.example", "--qr"];
+    let said = run(&["link"], &flags);
+    assert_eq!((said.code, said.errors.as_str()), (Some(0), ""));
+    let (links, drawing): (Vec<&str>, Vec<&str>) =
+        said.output.lines().partition(|line| line.contains("://"));
+    let files = Files::new();
+    let picture = files.write("drawing.pgm", &image(&modules(&drawing)));
+    if let Some(read) = decode(&[picture]) {
+        assert_eq!(read, [links[0]]);
+    }
+}
+
+/// The dark modules of a drawing, two rows from each line; each line sets its colours and resets them.
+fn modules(drawing: &[&str]) -> Vec<Vec<bool>> {
+    let mut rows = Vec::new();
+    for line in drawing {
+        let start = "\x1b[38;5;16;48;5;231m";
+        let line = line.strip_prefix(start).expect("colours are set");
+        let line = line.strip_suffix("\x1b[0m").expect("colours are reset");
+        rows.push(line.chars().map(|c| "█▀".contains(c)).collect());
+        rows.push(line.chars().map(|c| "█▄".contains(c)).collect());
+    }
+    rows
+}
+
+#[test]
+fn an_unknown_address_is_said_and_not_drawn() {
+    let private = ["-S", DIGITS, "--address", "10.0.0.2", "--qr"];
+    let said = run(&["link"], &private);
+    assert_eq!(said.code, Some(0));
+    assert!(said.output.starts_with("tg://proxy?server=YOUR-ADDRESS&"));
+    assert_eq!(said.output.lines().count(), 2, "{}", said.output);
+    for word in ["10.0.0.2", "--server", "no QR code"] {
+        assert!(said.errors.contains(word), "{}", said.errors);
+    }
+    let behind = run(
+        &["link"],
+        &[&private[..], &["--nat-info", "10.0.0.2:9.9.9.9"]].concat(),
+    );
+    assert!(behind.output.starts_with("tg://proxy?server=9.9.9.9&"));
+}
+
+#[test]
+fn secret_prints_a_new_secret_and_nothing_else() {
+    let made = [run(&["secret"], &[]), run(&["secret"], &[])];
+    for said in &made {
+        let digits = said.output.strip_suffix('\n').expect("a line");
+        assert_eq!(from_hex(digits).len(), 16, "{digits}");
+        assert_eq!((said.code, said.errors.as_str()), (Some(0), ""));
+    }
+    assert_ne!(made[0].output, made[1].output);
+    let said = run(&["secret"], &["example.com"]);
+    let bytes = from_hex(said.output.trim_end());
+    assert_eq!((bytes[0], &bytes[17..]), (0xee, &b"example.com"[..]));
+}
+
+/// What one line of each of these ends with, and the exit code.
+#[test]
+fn what_commands_refuse() {
+    let files = Files::new();
+    let wrong = files.write("secrets", format!("{DIGITS}\n\n{DIGITS}0\n").as_bytes());
+    for (arguments, code, wanted) in [
+        (&["link"][..], 2, "-S SECRET or --secret-file FILE"),
+        (&["link", "-S", "0123"], 2, "got 4 characters"),
+        (&["link", "-S", DIGITS, "-H", "0"], 2, "got -H 0"),
+        (&["link", "-S", DIGITS, "--server", "h:1"], 2, "got \"h:1\""),
+        (
+            &["link", "--secret-file", &wrong],
+            1,
+            "secrets:3: expected a secret",
+        ),
+        (&["link", "--secret-file", "/nowhere"], 1, "/nowhere: "),
+        (&["secret", "a b"], 2, "got \"a b\""),
+        (&["secret", "a", "b"], 2, "one domain"),
+        (&["-H", "0", "-D", "a.b"], 2, "fake TLS is not there yet"),
+        (&["-H", "0", "--qr"], 2, "only for mtproxy link"),
+        (&["-P", DIGITS], 2, "goes without --direct"),
+        (
+            &["-H", "0", "--secret-file", &wrong],
+            1,
+            "secrets:3: expected a secret",
+        ),
+        (&["-S", DIGITS], 2, "for example -H 443"),
+    ] {
+        let said = run(arguments, &[]);
+        assert_eq!(said.code, Some(code), "{arguments:?}: {}", said.errors);
+        let line = said.errors.lines().next().unwrap_or("");
+        assert!(
+            line.starts_with("mtproxy: ") && line.contains(wanted),
+            "{line}"
+        );
+        assert!(!said.errors.contains(DIGITS) && said.output.is_empty());
+    }
+}
+
+#[test]
+fn ee_secrets_are_refused_at_start() {
+    let ee = format!("ee{DIGITS}612e62");
+    let said = run(&["-H", "0", "-S", &ee], &[]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.errors.contains("number 1 is an ee secret: fake TLS"));
+    let files = Files::new();
+    let name = files.write("secrets", ee.as_bytes());
+    let said = run(&["-H", "0", "--secret-file", &name], &[]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.errors.contains("fake TLS is not there yet"));
+}
+
+#[test]
+fn a_start_keeps_links_to_itself_unless_asked() {
+    let secret = format!("dd{DIGITS}:bob");
+    let started = Started::new(&["-H", "0", "-S", &secret, "--server", "h"]);
+    assert_eq!(started.output(), "");
+    let hint = started
+        .lines
+        .iter()
+        .find(|line| line.contains("`mtproxy link`"));
+    assert!(hint.is_some(), "{:#?}", started.lines);
+    started.has_no_secret_in_its_log(DIGITS);
+}
+
+#[test]
+fn a_start_shows_links_when_asked() {
+    let flags = ["--server", "h", "--print-links"];
+    let secret = format!("dd{DIGITS}:bob");
+    let started = Started::new(&[&["-H", "0", "-S", &secret][..], &flags].concat());
+    let output = started.output();
+    let query = format!("proxy?server=h&port={}&secret=dd{DIGITS}", started.port());
+    let links = format!("# bob\ntg://{query}\nhttps://t.me/{query}\n");
+    let drawing = output.strip_prefix(&links).expect("both links");
+    assert!(drawing.lines().count() > 20, "{drawing}");
+    started.has_no_secret_in_its_log(DIGITS);
+}
+
+#[test]
+fn a_made_up_secret_is_shown_and_serves() {
+    let started = Started::new(&["-H", "0", "--server", "h"]);
+    let output = started.output();
+    let link = output.lines().next().expect("a link");
+    let start = format!("tg://proxy?server=h&port={}&secret=dd", started.port());
+    let digits = link
+        .strip_prefix(&start)
+        .expect("a link of the padded form");
+    assert_eq!(from_hex(digits).len(), 16);
+    started.has_no_secret_in_its_log(digits);
+    let open = Started::new(&["-H", "0", "--server", "h", "--open"]);
+    assert_eq!(open.output(), "");
+    assert!(
+        open.lines
+            .iter()
+            .any(|line| line.contains("open to everybody"))
+    );
+}
+
+/// How a command has ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+}
+
+impl Said {
+    fn well(output: &str) -> Said {
+        Said {
+            code: Some(0),
+            output: output.to_owned(),
+            errors: String::new(),
+        }
+    }
+}
+
+/// Runs the program to its end.
+fn run(first: &[&str], rest: &[&str]) -> Said {
+    let mut command = program();
+    let output = command.args(first).args(rest).output().expect("run it");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Said {
+        code: output.status.code(),
+        output: text(output.stdout),
+        errors: text(output.stderr),
+    }
+}
+
+/// A server that is ready.
+struct Started {
+    child: Child,
+    files: Files,
+    /// Its standard error up to "ready".
+    lines: Vec<String>,
+}
+
+impl Started {
+    fn new(arguments: &[&str]) -> Started {
+        let files = Files::new();
+        let output = files.write("output", b"");
+        let child = program()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(output).expect("a file"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the proxy");
+        let mut started = Started {
+            child,
+            files,
+            lines: Vec::new(),
+        };
+        let errors = BufReader::new(started.child.stderr.take().expect("its stderr"));
+        for line in errors.lines().map_while(Result::ok) {
+            started.lines.push(line);
+            if started.lines.last().is_some_and(|line| line == "ready") {
+                return started;
+            }
+        }
+        panic!("it ended: {:#?}", started.lines)
+    }
+
+    /// What it has written to standard output.
+    fn output(&self) -> String {
+        self.files.read("output")
+    }
+
+    fn port(&self) -> &str {
+        let address = self
+            .lines
+            .iter()
+            .find_map(|l| l.strip_prefix("listening on "));
+        address.and_then(|a| a.rsplit(':').next()).expect("a port")
+    }
+
+    fn has_no_secret_in_its_log(&self, digits: &str) {
+        let log = self.lines.join("\n");
+        assert!(!log.contains(digits), "a secret in {log}");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

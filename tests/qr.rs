@@ -1,0 +1,69 @@
+//! QR codes are read back by another program's decoder: zbarimg, of Debian's package zbar-tools.
+//! Where it is missing the tests say so and pass; `.ci/run` installs it.
+
+use crate::support::proxy::Files;
+use mtproxy::proto::qr::{MAX_TEXT, QUIET, Qr};
+use std::io::Write;
+use std::process::Command;
+
+#[test]
+fn texts_of_40_to_300_bytes_are_read_back() {
+    let lengths = (40..=300).chain([412, 413, MAX_TEXT]);
+    let texts: Vec<String> = lengths.map(text).collect();
+    let files = Files::new();
+    let mut images = Vec::new();
+    for (number, text) in texts.iter().enumerate() {
+        let qr = Qr::encode(text.as_bytes()).expect("it fits");
+        let rows: Vec<Vec<bool>> = (0..qr.size() + 2 * QUIET)
+            .map(|y| {
+                let dark = |x: usize| qr.is_dark(x.wrapping_sub(QUIET), y.wrapping_sub(QUIET));
+                (0..qr.size() + 2 * QUIET).map(dark).collect()
+            })
+            .collect();
+        images.push(files.write(&format!("{number}.pgm"), &image(&rows)));
+    }
+    if let Some(read) = decode(&images) {
+        assert_eq!(read, texts);
+    }
+}
+
+/// Reads images of one code each; None if there is no decoder.
+pub fn decode(images: &[String]) -> Option<Vec<String>> {
+    let mut decoder = Command::new("zbarimg");
+    decoder.args(["--quiet", "--raw", "-Sdisable", "-Sqrcode.enable"]);
+    let Ok(output) = decoder.args(images).output() else {
+        // Not by eprintln, which is only shown of tests that fail.
+        let text = "NOT TESTED: zbarimg is missing, install Debian's package zbar-tools";
+        let _ = writeln!(std::io::stderr(), "{text}");
+        return None;
+    };
+    let text = String::from_utf8(output.stdout).expect("text in codes");
+    Some(text.lines().map(str::to_owned).collect())
+}
+
+/// A PGM image of dark and light modules, four pixels wide each.
+pub fn image(rows: &[Vec<bool>]) -> Vec<u8> {
+    const PIXELS: usize = 4;
+    let mut bytes = format!(
+        "P5\n{} {}\n255\n",
+        rows[0].len() * PIXELS,
+        rows.len() * PIXELS
+    )
+    .into_bytes();
+    for row in rows {
+        let pixels = row
+            .iter()
+            .flat_map(|dark| [if *dark { 0 } else { 255 }; PIXELS]);
+        let line: Vec<u8> = pixels.collect();
+        bytes.extend(line.repeat(PIXELS));
+    }
+    bytes
+}
+
+/// Something like a link, different for each length, with all kinds of characters in it.
+fn text(length: usize) -> String {
+    let start = format!("tg://proxy?server=h{length}.example.com&port=443&secret=");
+    let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.~%&=?/";
+    let rest = (0..).map(|i| char::from(alphabet[(i * length + i / 7) % alphabet.len()]));
+    start.chars().chain(rest).take(length).collect()
+}

@@ -1,0 +1,238 @@
+//! A data centre for direct mode: the far side of the connections that the proxy makes on its own, one for
+//! each client (protocol.md 12). It checks and records every header, and then either runs the test service
+//! or hands the connection to the test. When it is dropped, anything that the proxy did against the
+//! protocol fails the test.
+
+use super::dc_link::{self, Link, Received};
+use super::wait::{PATIENCE, Watch};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What happens to connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behaviour {
+    /// Runs the test service on the packets of message.rs.
+    Serve,
+    /// Reads the header and leaves everything else to the test (`take`).
+    HandOver,
+    /// Accepts and neither reads nor writes.
+    Hang,
+}
+
+/// What the connections' threads and the test share.
+pub struct Shared {
+    pub watch: Watch<State>,
+}
+
+#[derive(Default)]
+pub struct State {
+    /// Connections accepted, whatever became of them.
+    pub accepted: usize,
+    /// The headers that came, in order of arrival.
+    pub headers: Vec<Received>,
+    /// Connections of the service that have ended.
+    pub ended: usize,
+    /// What the proxy did against the protocol.
+    pub failures: Vec<String>,
+    handed: VecDeque<Link>,
+    /// Keeps the connections of `Hang` open.
+    held: Vec<TcpStream>,
+    stopping: bool,
+}
+
+pub struct DataCentre {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl DataCentre {
+    /// On a port of the kernel's choice of 127.0.0.1.
+    pub fn start(behaviour: Behaviour) -> DataCentre {
+        DataCentre::start_on(IpAddr::V4(Ipv4Addr::LOCALHOST), behaviour)
+    }
+
+    pub fn start_on(ip: IpAddr, behaviour: Behaviour) -> DataCentre {
+        let listener = TcpListener::bind((ip, 0)).expect("a port for the data centre");
+        let address = listener.local_addr().expect("its address");
+        let shared = Arc::new(Shared {
+            watch: Watch::default(),
+        });
+        let accepting = Some(spawn_accepting(Arc::clone(&shared), listener, behaviour));
+        DataCentre {
+            address,
+            shared,
+            accepting,
+        }
+    }
+
+    /// The argument of --dc-override that puts it in the place of a data centre.
+    pub fn as_dc(&self, dc: i16) -> String {
+        format!("{dc}:{}", self.address)
+    }
+
+    pub fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        self.shared.watch.with(look)
+    }
+
+    /// Waits until `look` finds something; panics with `what` when it doesn't.
+    pub fn wait_for<R>(&self, what: &str, look: impl FnMut(&mut State) -> Option<R>) -> R {
+        if let Some(found) = self.shared.watch.wait(look) {
+            return found;
+        }
+        self.with(|state| {
+            panic!(
+                "data centre {} waits in vain for {what}; accepted {}, headers {}, ended {}, failures {:?}",
+                self.address,
+                state.accepted,
+                state.headers.len(),
+                state.ended,
+                state.failures
+            )
+        })
+    }
+
+    /// The next connection that was handed over, once its header is there.
+    pub fn take(&self) -> Link {
+        self.wait_for("a connection", |state| state.handed.pop_front())
+    }
+
+    /// The header that came as number `index`.
+    pub fn header(&self, index: usize) -> Received {
+        self.wait_for("a header", |state| state.headers.get(index).copied())
+    }
+
+    pub fn wait_for_ends(&self, count: usize) {
+        self.wait_for("the end of connections", |state| {
+            (state.ended >= count).then_some(())
+        });
+    }
+}
+
+impl Drop for DataCentre {
+    fn drop(&mut self) {
+        self.with(|state| state.stopping = true);
+        if let Some(accepting) = self.accepting.take() {
+            // The accepting thread looks at `stopping` after each accept: wake it.
+            let _ = TcpStream::connect(self.address);
+            accepting
+                .join()
+                .expect("the accepting thread ends in order");
+        }
+        let failures = self.with(|state| std::mem::take(&mut state.failures));
+        if !thread::panicking() {
+            assert!(
+                failures.is_empty(),
+                "the proxy broke the protocol: {failures:#?}"
+            );
+        }
+    }
+}
+
+fn spawn_accepting(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    behaviour: Behaviour,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let Ok(socket) = socket else { continue };
+            let stopping = shared.watch.with(|state| {
+                state.accepted += usize::from(!state.stopping);
+                state.stopping
+            });
+            if stopping {
+                return;
+            }
+            if behaviour == Behaviour::Hang {
+                shared.watch.with(|state| state.held.push(socket));
+                continue;
+            }
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || run(&shared, socket, behaviour));
+        }
+    })
+}
+
+/// One connection, from its header on.
+fn run(shared: &Shared, socket: TcpStream, behaviour: Behaviour) {
+    let mut link = match Link::accept(socket) {
+        Ok(Some(link)) => link,
+        // It went before it said anything: a client that left while the proxy was connecting.
+        Ok(None) => return,
+        Err(failure) => {
+            shared.watch.with(|state| state.failures.push(failure));
+            return;
+        }
+    };
+    shared.watch.with(|state| state.headers.push(link.header));
+    if behaviour == Behaviour::HandOver {
+        shared.watch.with(|state| state.handed.push_back(link));
+        return;
+    }
+    let failure = dc_link::serve(&mut link).err();
+    let _ = link.stream.shutdown(Shutdown::Both);
+    shared.watch.with(|state| {
+        state.ended += 1;
+        state.failures.extend(failure);
+    });
+}
+
+/// An address that refuses every connection for as long as this lives: the port belongs to a connection,
+/// so nobody else can come to listen on it.
+pub struct Refusing {
+    pub address: SocketAddr,
+    _holding: (TcpListener, TcpStream),
+}
+
+impl Refusing {
+    pub fn new() -> Refusing {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let far = listener.local_addr().expect("its address");
+        let stream = TcpStream::connect(far).expect("a connection to hold a port");
+        let address = stream.local_addr().expect("its address");
+        Refusing {
+            address,
+            _holding: (listener, stream),
+        }
+    }
+}
+
+/// An address that doesn't answer connections at all: the kernel drops them while the listener's queue,
+/// which nobody empties, is full.
+pub struct Unanswering {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queue: Vec<TcpStream>,
+}
+
+impl Unanswering {
+    pub fn new() -> Unanswering {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let mut queue = Vec::new();
+        // One attempt may be late on a busy machine; not two in a row.
+        let mut unanswered = 0;
+        while unanswered < 2 {
+            match TcpStream::connect_timeout(&address, UNANSWERED) {
+                Ok(stream) => {
+                    queue.push(stream);
+                    unanswered = 0;
+                }
+                Err(_) => unanswered += 1,
+            }
+            assert!(queue.len() < 10_000, "the listener's queue is never full");
+        }
+        Unanswering {
+            address,
+            _listener: listener,
+            _queue: queue,
+        }
+    }
+}
+
+/// How long an answer on loopback can't take. Less than PATIENCE, since nothing is expected.
+const UNANSWERED: Duration = Duration::from_secs(PATIENCE.as_secs() / 60);

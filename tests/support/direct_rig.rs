@@ -1,0 +1,120 @@
+//! The usual set-up of direct mode: one data centre behind one proxy without any files, and raw byte
+//! streams through both.
+
+use super::client::{Client, Half};
+use super::crypto::{RunningHash, sha256};
+use super::dc::{Behaviour, DataCentre};
+use super::framing::{Item, Transport};
+use super::message::{Command, Message};
+use super::proxy::Proxy;
+use super::random::Stream;
+use super::rig::{SECRET, dialer};
+use super::service::{confirm_of, receipt};
+use super::vectors::to_hex;
+
+pub struct DirectRig {
+    pub proxy: Proxy,
+    pub centre: DataCentre,
+}
+
+impl DirectRig {
+    /// One data centre that is DC 2, and thereby every unknown one.
+    pub fn start(behaviour: Behaviour) -> DirectRig {
+        let centre = DataCentre::start(behaviour);
+        DirectRig {
+            proxy: direct_proxy(&[&centre.as_dc(2)], &[]),
+            centre,
+        }
+    }
+
+    pub fn dial(&self, transport: Transport) -> Client {
+        dialer(self.proxy.address(), transport).dial()
+    }
+}
+
+/// A proxy in direct mode with the usual secret; `overrides` are arguments of --dc-override.
+pub fn direct_proxy(overrides: &[&str], arguments: &[&str]) -> Proxy {
+    let secret = to_hex(&SECRET);
+    let mut all = vec!["--direct", "-H", "0", "-S", &secret];
+    all.extend(overrides.iter().flat_map(|text| ["--dc-override", text]));
+    all.extend(arguments);
+    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    Proxy::start_with(&all)
+}
+
+/// Every command of the service but the echo; the last one closes.
+pub fn use_service(client: &mut Client) {
+    let message = Message::echo(40);
+    client.send_asking_ack(&message.encode());
+    let confirm = confirm_of(message.tag);
+    let framed = false;
+    assert_eq!(client.receive(), Item::QuickAck { confirm, framed });
+    assert_eq!(client.packet(), message.encode());
+
+    for (command, body) in [
+        (Command::Upload, b"forty bytes and a few more".to_vec()),
+        (Command::UploadEnd, b" for the hash".to_vec()),
+    ] {
+        let upload = Message::new(command, 0);
+        client.send(&Message { body, ..upload }.encode());
+    }
+    assert_eq!(
+        client.packet(),
+        receipt(b"forty bytes and a few more for the hash")
+    );
+
+    client.send(&Message::stream(7, 10_000, 4_000).encode());
+    let lengths: Vec<usize> = (0..3).map(|_| client.packet().len()).collect();
+    assert_eq!(lengths, [4_000, 4_000, 2_000]);
+
+    let a = (-429_i32).cast_unsigned();
+    let error = Message::new(Command::Error, 0);
+    client.send(&Message { a, ..error }.encode());
+    assert_eq!(client.packet(), (-429_i32).to_le_bytes());
+    client.send(&Message::new(Command::Swallow, 0).encode());
+    client.send(&Message::new(Command::Close, 0).encode());
+    client.expect_closed();
+}
+
+/// Sends the first `total` bytes of a seeded stream in writes of many lengths.
+pub fn send_stream(half: &mut Half, seed: u32, total: usize) {
+    let mut stream = Stream::new(seed);
+    let mut left = total;
+    for piece in [8, 1_024, 262_144, 65_536, 40, 16_384].iter().cycle() {
+        let bytes = stream.take(left.min(*piece));
+        half.send(&bytes);
+        left -= bytes.len();
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Sends such a stream and ends this direction behind it.
+pub fn send_stream_and_end(half: &mut Half, seed: u32, total: usize) {
+    send_stream(half, seed, total);
+    half.finish();
+}
+
+/// Reads exactly these bytes.
+pub fn expect_stream(half: &mut Half, seed: u32, total: usize) {
+    let mut buffer = vec![0; 128 * 1_024];
+    let mut hash = RunningHash::default();
+    let mut left = total;
+    while left > 0 {
+        let room = left.min(buffer.len());
+        let count = half.read_some(&mut buffer[..room]);
+        assert!(count > 0, "the stream of {total} bytes ends {left} early");
+        hash.add(&buffer[..count]);
+        left -= count;
+    }
+    let wanted = sha256(&Stream::new(seed).take(total));
+    assert!(hash.finish() == wanted, "other bytes than were sent");
+}
+
+/// Reads exactly these bytes, and then the orderly end.
+pub fn expect_stream_and_end(half: &mut Half, seed: u32, total: usize) {
+    expect_stream(half, seed, total);
+    let more = half.read_some(&mut [0; 16]);
+    assert_eq!(more, 0, "bytes that nobody sent behind {total}");
+}
