@@ -371,4 +371,30 @@ mod tests {
         assert!(got == down);
         assert_eq!(relaying.join().unwrap(), Close::ClientGone);
     }
+
+    #[test]
+    fn a_data_centre_that_closes_while_the_client_speaks_loses_nothing() {
+        let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
+        let ciphers = Ciphers {
+            receive: cipher(1),
+            send: cipher(2),
+        };
+        let relaying = thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL]));
+        let down = noise(3_000_000);
+        let answer = down.clone();
+        let answering = thread::spawn(move || far_dc.write_all(&answer).unwrap());
+        let mut got = vec![0; 1_000_000];
+        far_client.read_exact(&mut got).unwrap();
+        answering.join().unwrap(); // and the data centre's socket is closed
+        for _ in 0..5 {
+            far_client.write_all(&[0; 100]).unwrap();
+        }
+        far_client.read_to_end(&mut got).unwrap();
+        assert!(got == down);
+        drop(far_client);
+        assert!(matches!(
+            relaying.join().unwrap(),
+            Close::DcClosed | Close::DcLost
+        ));
+    }
 }
