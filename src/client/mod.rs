@@ -107,6 +107,17 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
             .map_or(Close::UnknownDc, |direct| direct(client));
     };
     let set = dcs.route(client.accepted.dc);
+    in_middle_mode(rules, client, peer, set)
+}
+
+/// Through a middle proxy, or direct if none could be reached for long.
+#[inline(never)]
+fn in_middle_mode(
+    rules: &Rules,
+    client: Handover,
+    peer: SocketAddr,
+    set: Option<&Arc<Set>>,
+) -> Close {
     let mut client = Some(client);
     if let Some(direct) = &rules.direct
         && set.is_some_and(|set| set.is_down())
