@@ -276,7 +276,8 @@ pub fn wait_empty(wait: Duration) -> bool {
 pub fn end_clients_of(link: u64) -> usize {
     let clients: Vec<Arc<Client>> = table()
         .clients()
-        .filter(|(e, _)| e.is_pinned_to(link))
+        // One that is being closed already still fetches what waits for it.
+        .filter(|(e, c)| e.is_pinned_to(link) && c.ending().is_none())
         .map(|(_, c)| c.clone())
         .collect();
     clients.iter().for_each(|c| c.end(Close::BackendLost));
@@ -322,7 +323,11 @@ pub fn relieve() {
         .filter(|(_, bytes, c)| *bytes > 0 && c.ending().is_none())
         .collect();
     holders.sort_unstable_by_key(|(active, ..)| *active);
-    let mut freed = 0;
+    // Clients that were told before, whose threads have not run since, are about to give theirs back.
+    let evicted = clients
+        .iter()
+        .filter(|c| c.ending() == Some(Close::Evicted));
+    let mut freed: usize = evicted.map(|c| c.holds()).sum();
     for (_, bytes, client) in holders {
         if freed >= excess {
             break;

@@ -11,6 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::random::random_bytes;
 use crate::support::rig::{Rig, dialer, id_of, proxy_with};
 use crate::support::rpc;
+use crate::support::sockets::wait_until_read;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -84,6 +85,9 @@ fn a_client_held_back_by_its_backend_gets_all_that_was_queued_before_sigterm() {
     assert!(link.send(&[&rpc::answer(other_id, 0, &[1; 64])]));
     assert_eq!(other.packet(), [1; 64]);
     rig.proxy.signal("TERM");
+    rig.proxy.wait_for_events("stopping", 1);
+    // What still came when all is written would be answered with a reset by the kernel.
+    wait_until_read(&client.stream);
     (0..ANSWERS).for_each(|number| expect_answer(&mut client, number));
     client.expect_closed();
     assert_eq!(rig.proxy.wait_for_end().code(), Some(0));

@@ -8,12 +8,10 @@ use crate::support::middle_proxy::{MiddleProxy, Options};
 use crate::support::proxy::Proxy;
 use crate::support::rig::{Rig, id_of, proxy_with};
 use crate::support::rpc;
-use crate::support::wait::PATIENCE;
+use crate::support::sockets::wait_until_read;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
 
 const MIB: usize = 1 << 20;
 
@@ -22,10 +20,6 @@ const BUDGET: [&str; 2] = ["--msg-buffers-size", "64m"];
 
 /// Twice that and a little: pools, threads and what malloc keeps come on top of buffers in use.
 const PEAK_MEMORY: u64 = 130 << 20;
-
-/// In the kernel's table of connections: the state, and the length of a queue.
-const ESTABLISHED: &str = "01";
-const EMPTY: &str = "00000000";
 
 #[test]
 fn unfinished_packets_stay_within_the_bound_of_buffers() {
@@ -49,7 +43,7 @@ fn unfinished_packets_stay_within_the_bound_of_buffers() {
     // One after the other: a threshold holds only if those that are closed get the time to end.
     for client in &mut clients {
         client.send_raw(&filtered[..filtered.len() - 1]);
-        wait_until_read(client);
+        wait_until_read(&client.stream);
     }
     let served = clients.into_iter().map(finishes_its_packet);
     let served = served.filter(|served| *served).count();
@@ -124,32 +118,6 @@ fn the_first_free_stats_port_of_a_range_is_taken() {
         }
     }
     panic!("the port behind the taken one is never chosen");
-}
-
-/// Waits until the proxy has read all that a client has sent, or has closed it; the kernel's table of
-/// connections says so.
-fn wait_until_read(client: &Client) {
-    let port =
-        |address: io::Result<SocketAddr>| format!(":{:04X}", address.expect("an end").port());
-    let ours = port(client.stream.local_addr());
-    let theirs = port(client.stream.peer_addr());
-    // The proxy's side is closed once there is no such row; queues are those for sending and receiving.
-    let is_waiting = |row: &str| {
-        let fields: Vec<&str> = row.split_whitespace().collect();
-        let joins = |from: &str, to: &str| fields[1].ends_with(from) && fields[2].ends_with(to);
-        let queues = fields[4].split_once(':').expect("two queues");
-        fields[3] == ESTABLISHED
-            && (joins(&ours, &theirs) && queues.0 != EMPTY
-                || joins(&theirs, &ours) && queues.1 != EMPTY)
-    };
-    let started = Instant::now();
-    loop {
-        let table = fs::read_to_string("/proc/net/tcp").expect("the table of connections");
-        if !table.lines().skip(1).any(is_waiting) {
-            return;
-        }
-        assert!(started.elapsed() < PATIENCE, "the proxy reads no more");
-    }
 }
 
 /// Sends the last byte of the unfinished packet and an echo; false if the client was closed.

@@ -17,5 +17,6 @@ pub mod random;
 pub mod rig;
 pub mod rpc;
 pub mod service;
+pub mod sockets;
 pub mod vectors;
 pub mod wait;
