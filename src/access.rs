@@ -1,7 +1,8 @@
 //! Who may enter: the secrets of -S and --secret-file together, or one that is made up.
 //!
 //! Read once at start, by the server and by `mtproxy link`. The file is the operator's; errors name it
-//! and the line, never what stands there. The C proxy knows only -S.
+//! and the line, never what stands there. The domains of fake TLS come from -D and from ee secrets. The
+//! C proxy knows only -S and -D.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::path::Path;
 use mtproxy::limits::{MAX_SECRET_FILE, MAX_SECRETS};
 use mtproxy::proto::secret::{Form, Secret, SecretEntry};
 
-use crate::options::Config;
+use crate::options::{Config, Domain, NEEDS_DOMAIN};
 use crate::sys;
 
 /// The secrets of a server.
@@ -31,14 +32,6 @@ impl Secrets {
 /// sentence for the operator.
 pub fn load(config: &Config) -> Result<Secrets, String> {
     let entries = read(config)?;
-    // -S is checked with the command line: what is left is from the file.
-    let is_fake_tls = |entry: &SecretEntry| matches!(entry.form, Form::FakeTls(_));
-    if let (Some(path), true) = (&config.secret_file, entries.iter().any(is_fake_tls)) {
-        let name = path.display();
-        return Err(format!(
-            "{name} has an ee secret: fake TLS is not there yet"
-        ));
-    }
     if !entries.is_empty() || config.open {
         return Ok(Secrets {
             entries,
@@ -48,7 +41,7 @@ pub fn load(config: &Config) -> Result<Secrets, String> {
     let secret = make().map_err(|e| format!("can't make up a secret: {e}"))?;
     let entry = SecretEntry {
         secret,
-        form: Form::Padded,
+        form: config.domains.first().map_or(Form::Padded, fake_tls),
         label: None,
         limit: None,
     };
@@ -62,8 +55,37 @@ pub fn load(config: &Config) -> Result<Secrets, String> {
 pub fn read(config: &Config) -> Result<Vec<SecretEntry>, String> {
     match &config.secret_file {
         None => Ok(config.secrets.clone()),
-        Some(path) => read_file(path, &config.secrets),
+        Some(path) => {
+            let entries = read_file(path, &config.secrets)?;
+            match config.needs_domain {
+                Some(flag) if domains(config, &entries).is_empty() => {
+                    Err(format!("--{flag}: {NEEDS_DOMAIN}"))
+                }
+                _ => Ok(entries),
+            }
+        }
     }
+}
+
+/// What fake-TLS clients may name: the domains of -D, then those of ee secrets. The first is for
+/// whoever names none; if there is none at all, clients come without fake TLS.
+pub fn domains(config: &Config, entries: &[SecretEntry]) -> Vec<Domain> {
+    let mut all = config.domains.clone();
+    for entry in entries {
+        let Form::FakeTls(name) = &entry.form else {
+            continue;
+        };
+        let own = Domain::named(name);
+        if !all.iter().any(|known| known.name == own.name) {
+            all.push(own);
+        }
+    }
+    all
+}
+
+/// The form that makes clients name this domain.
+pub fn fake_tls(domain: &Domain) -> Form {
+    Form::FakeTls(domain.name.clone())
 }
 
 /// A new random secret.
@@ -126,6 +148,7 @@ fn labelled(place: &str, entry: &SecretEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{self, Command};
 
     const A: &str = "00112233445566778899aabbccddeeff";
     const B: &str = "ffeeddccbbaa99887766554433221100";
@@ -167,6 +190,45 @@ mod tests {
             assert!(error.starts_with(wanted), "{error}");
             assert!(!error.contains(&A[..8]) && !error.contains(&B[..8]));
         }
+    }
+
+    fn config(flags: &str) -> Config {
+        let words = flags.split_whitespace().map(Into::into);
+        match options::parse(words) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{flags}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn domains_of_flags_come_first_and_none_twice() {
+        let names = |flags: &str| -> Vec<(String, Option<u16>)> {
+            let config = config(&format!("-H 1 {flags}"));
+            let all = domains(&config, &config.secrets);
+            all.into_iter().map(|d| (d.name, d.port)).collect()
+        };
+        assert_eq!(names(&format!("-S {A} -S dd{B}")), []);
+        // Example, two dots, EXM and a.b.
+        let secrets = format!("-S ee{A}4578616d706c65 -S ee{B}2e2e");
+        let more = "-S ee0000000000000000000000000000000045584d -S ee00000000000000000000000000000001612e622e";
+        let (dots, exm) = (("..".into(), None), ("exm".into(), None));
+        let wanted = [
+            ("a.b".into(), Some(7)),
+            ("::1".into(), None),
+            ("example".into(), None),
+            dots,
+            exm,
+        ];
+        let flags = format!("{secrets} {more} -D A.B:7 -D [::1]");
+        assert_eq!(names(&flags), wanted);
+    }
+
+    #[test]
+    fn what_is_made_up_has_the_form_that_is_served() {
+        let form = |flags: &str| load(&config(flags)).map(|made| made.entries[0].form.clone());
+        assert_eq!(form(""), Ok(Form::Padded));
+        let ee = Form::FakeTls("a.b".into());
+        assert_eq!(form("-D A.b.:8443 -D c"), Ok(ee));
     }
 
     #[test]

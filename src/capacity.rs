@@ -32,6 +32,8 @@ pub struct Demand {
     pub direct: bool,
     /// Middle mode: some clients may have to go direct.
     pub fallback: bool,
+    /// Strangers at a time: a thread and a descriptor more than a client each.
+    pub strangers: u64,
 }
 
 /// Descriptors and threads that the server needs besides its clients and backend slots.
@@ -56,7 +58,7 @@ pub fn find(demand: &Demand) -> Capacity {
         false => limit / sockets,
     };
     let clients = |limit: u64| {
-        let left = limit.saturating_sub(RESERVE + 2 * demand.slots);
+        let left = limit.saturating_sub(RESERVE + 2 * demand.slots + demand.strangers);
         if demand.direct {
             left / threads
         } else {
@@ -67,7 +69,7 @@ pub fn find(demand: &Demand) -> Capacity {
         ("-C", demand.clients.map_or(65_536, u64::from)),
         (
             "RLIMIT_NOFILE or -c",
-            descriptors(nofile.saturating_sub(RESERVE + demand.slots)),
+            descriptors(nofile.saturating_sub(RESERVE + demand.slots + demand.strangers)),
         ),
         ("RLIMIT_NPROC", clients(nproc)),
         (
@@ -96,7 +98,7 @@ pub fn find(demand: &Demand) -> Capacity {
     } else {
         clients / WRITER_SHARE + 1
     };
-    let threads = (clients + writers) as usize;
+    let threads = (clients + writers + demand.strangers) as usize;
     Capacity {
         clients: clients as u32,
         fallbacks: (clients / WRITER_SHARE) as u32,
@@ -165,6 +167,7 @@ mod tests {
                 slots,
                 direct,
                 fallback: false,
+                strangers: 0,
             })
         };
         let few = demand(Some(10), None, 0, false);

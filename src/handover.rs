@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::ops::Range;
 
 use mtproxy::limits::READ_SMALL;
+use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::obfuscated2::Accepted;
 
 use crate::stats::Close;
@@ -19,6 +20,8 @@ pub struct Handover<'a> {
     pub small: &'a mut [u8; READ_SMALL],
     /// Where in `small` bytes of the client lie that are decrypted and not yet passed on.
     pub pending: Range<usize>,
+    /// In fake TLS: takes the records apart that it sends from here on.
+    pub tls: Option<Deframer>,
 }
 
 /// Serves such a client to its end, counts the reason, and says it.

@@ -14,6 +14,8 @@
 //! | [`proto::qr`] | their QR codes |
 //! | [`proto::obfuscated2`] | the 64-byte header, both roles |
 //! | [`proto::transport`] | abridged, intermediate, padded intermediate |
+//! | [`proto::faketls`] | ClientHello, answer, records, and what a real site answers |
+//! | [`proto::proxy_protocol`] | whose connection it is, told to a web server |
 //! | [`proto::mtproto`] | which client messages may be forwarded |
 //! | [`proto::rpc`] | what is said with a middle proxy |
 //! | [`proto::middle`] | how it is said: frames and handshake |
@@ -50,6 +52,16 @@ pub mod crypto {
 /// Wire forms and texts, one module each.
 pub mod proto {
     pub mod config_file;
+    /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
+    pub mod faketls {
+        pub mod client_hello;
+        mod fields;
+        mod flight;
+        mod model;
+        pub mod probe;
+        pub mod record;
+        pub mod server_hello;
+    }
     /// The encrypted link to Telegram's middle proxies.
     pub mod middle {
         pub mod frame;
@@ -58,6 +70,7 @@ pub mod proto {
     pub mod link;
     pub mod mtproto;
     pub mod obfuscated2;
+    pub mod proxy_protocol;
     pub mod qr;
     pub mod rpc;
     pub mod secret;

@@ -21,7 +21,21 @@ pub const MAX_SECRET_FILE: usize = 64 << 10;
 pub const MAX_LABEL: usize = 32;
 /// Longest domain of an ee secret, bytes (protocol.md 5.8): clients refuse longer ones.
 pub const MAX_DOMAIN: usize = 182;
-/// Longest name of a host in --server and --dc-override, bytes (RFC 1035).
+/// Domains that -D may give; ee secrets add their own. C: none.
+pub const MAX_DOMAINS: usize = 64;
+/// Strangers that are taken to the mask site at a time where --mask-max gives none: a site sees few
+/// visitors, and each costs what a client costs. C: none.
+pub const MASK_MAX: u32 = 64;
+/// How long ago a ClientHello may have been made, seconds, where --tls-skew gives nothing
+/// (protocol.md 5.3). C: the same.
+pub const TLS_SKEW_BACK: u32 = 600;
+/// How far ahead of ours its clock may be, seconds. C: the same.
+pub const TLS_SKEW_AHEAD: u32 = 3;
+/// Most seconds back that --tls-skew may give: two days. C: entries of its replay table live so long.
+pub const MAX_TLS_SKEW_BACK: u32 = 172_800;
+/// Most seconds ahead that --tls-skew may give: a day, for a clock set to local time. C: none.
+pub const MAX_TLS_SKEW_AHEAD: u32 = 86_400;
+/// Longest name of a host in --server, --mask and --dc-override, bytes (RFC 1035).
 pub const MAX_HOST_NAME: usize = 253;
 /// From accept to the complete header; a real deadline. C: 10 s with -D, none without.
 pub const CLIENT_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -51,6 +65,54 @@ pub const KEEPALIVE_PROBES: u32 = 4;
 /// than keep-alive takes with all its probes: Linux ends a connection at the first unanswered probe
 /// after this time, whatever the number of probes.
 pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(420);
+
+// --- fake TLS --------------------------------------------------------------------------------
+
+/// Longest ClientHello, bytes without its record headers; today's take 1.9 KB. C: looks at 4096.
+pub const MAX_HELLO: usize = 16_384;
+/// Records that a ClientHello may be split over: a hello of 1 byte a record is an attack. C: 1.
+pub const MAX_HELLO_RECORDS: usize = 10;
+/// Seconds since 1970 at the time of this release: a clock that says less is wrong.
+pub const RELEASED: u64 = 1_793_491_200;
+/// ClientHellos that are remembered so that none enters twice: 109 a second for the 10 minutes that
+/// one is valid. C: all of two days.
+pub const REPLAY_ENTRIES: usize = 1 << 16;
+/// Shortest encrypted flight that is answered with, bytes of its one record's payload.
+pub const MIN_FLIGHT: usize = 64;
+/// Longest one: what TLS allows one record (RFC 8446 5.2).
+pub const MAX_FLIGHT: usize = 16_640;
+/// Shortest flight where nothing is known of the site. C: 2500.
+pub const FALLBACK_FLIGHT: usize = 2000;
+/// Flights above the shortest, exclusive: 2000 to 4700, as sites with one or two certificates have.
+/// C: 1120.
+pub const FALLBACK_FLIGHT_SPREAD: u32 = 2701;
+/// Flights of a site that are remembered for each kind of hello and cipher: several rounds of probes.
+pub const FLIGHTS_KEPT: usize = 16;
+/// Payload of the first record on a stream to the client, bytes: fits one segment. C: at most 1425.
+pub const RECORD_START: usize = 1369;
+/// From our answer to the complete header in the client's first record: phones open connections
+/// early. C: what is left of 10 s.
+pub const FIRST_RECORD: Duration = Duration::from_secs(30);
+/// Connecting to a mask site, for strangers and probes.
+pub const SITE_CONNECT: Duration = Duration::from_secs(5);
+/// How long a stranger waits for the first lookup of its site's name.
+pub const MASK_LOOKUP: Duration = Duration::from_secs(3);
+/// A stranger's connection that is silent in both directions for so long is closed. C: never.
+pub const MASK_IDLE: Duration = Duration::from_secs(60);
+/// Buffer of each direction of a stranger's connection, bytes.
+pub const MASK_BUFFER: usize = 16 << 10;
+/// How often sites are looked up and probed, give or take an eighth. C: at start only.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(3600);
+/// The first wait after a round with a failure; it doubles up to the usual interval.
+pub const PROBE_RETRY: Duration = Duration::from_secs(60);
+/// Probes with each of the six kinds of hello, in one round. C: 20 in all.
+pub const PROBE_TIMES: u32 = 3;
+/// A site's first flight has ended when it is silent for so long.
+pub const PROBE_SILENCE: Duration = Duration::from_millis(250);
+/// A site's whole first flight. C: the same for all of its probes.
+pub const PROBE_FLIGHT: Duration = Duration::from_secs(5);
+/// After so many milliseconds of silence records begin small again, as web servers' do.
+pub const RECORD_PAUSE: u32 = 1000;
 
 // --- middle proxies --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ use mtproxy::proto::link::{Place, app_link, spell, web_link};
 use mtproxy::proto::qr::Qr;
 use mtproxy::proto::secret::{Form, SecretEntry};
 
-use crate::access::Secrets;
+use crate::access::{self, Secrets};
 use crate::log;
 use crate::nat::NatRules;
 use crate::options::Config;
@@ -19,8 +19,6 @@ use crate::options::Config;
 pub struct Request<'a> {
     pub entries: &'a [SecretEntry],
     pub port: u16,
-    /// Fake TLS with this domain instead of the entries' own forms.
-    pub domain: Option<&'a str>,
     /// Whether the first link is drawn, too.
     pub qr: bool,
 }
@@ -41,7 +39,6 @@ pub fn show_at_start(config: &Config, secrets: &Secrets, port: u16) {
     let request = Request {
         entries: &secrets.entries,
         port,
-        domain: None,
         qr: true,
     };
     if let Err(e) = show(config, &request) {
@@ -86,12 +83,14 @@ pub fn show(config: &Config, request: &Request) -> io::Result<()> {
 /// Both links of each secret, a line each, with its label as a comment above.
 fn links(config: &Config, request: &Request, place: Place) -> String {
     let mut text = String::new();
+    let domains = access::domains(config, request.entries);
     for entry in request.entries {
-        let form = match (request.domain, &entry.form) {
-            (Some(domain), _) => Form::FakeTls(domain.into()),
+        let form = match (&entry.form, domains.first()) {
+            // With a domain nothing else is served.
+            (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
             // A plain one would lead clients to a transport that is refused.
-            (None, Form::Plain) if config.padded_only => Form::Padded,
-            (None, form) => form.clone(),
+            (Form::Plain, None) if config.padded_only => Form::Padded,
+            (form, _) => form.clone(),
         };
         let secret = spell(&entry.secret, &form);
         if let Some(label) = &entry.label {
@@ -177,12 +176,11 @@ mod tests {
         }
     }
 
-    fn links_of(flags: &str, domain: Option<&str>) -> Vec<String> {
+    fn links_of(flags: &str) -> Vec<String> {
         let config = config(flags);
         let request = Request {
             entries: &config.secrets,
             port: 443,
-            domain,
             qr: false,
         };
         let place = Place {
@@ -205,18 +203,27 @@ mod tests {
             format!("tg://{}", query(&format!("dd{other}"))),
             format!("https://t.me/{}", query(&format!("dd{other}"))),
         ];
-        assert_eq!(links_of(&flags, None), lines);
+        assert_eq!(links_of(&flags), lines);
     }
 
     #[test]
     fn the_form_is_one_that_is_served() {
-        let first = |flags: &str, domain| {
-            let line = links_of(flags, domain).remove(0);
-            line.split_once("secret=").unwrap().1.to_owned()
+        let secrets = |flags: String| -> Vec<String> {
+            let lines = links_of(&format!("-H 1 {flags}"));
+            let secret = |line: &String| Some(line.split_once("secret=")?.1.to_owned());
+            lines.iter().step_by(2).filter_map(secret).collect()
         };
-        assert_eq!(first(&format!("-R -H 1 -S {A}"), None), format!("dd{A}"));
-        let ee = format!("ee{A}612e62");
-        assert_eq!(first(&format!("-H 1 -S dd{A}"), Some("a.b")), ee);
+        let other = "11112222333344445555666677778888";
+        assert_eq!(secrets(format!("-R -S {A}")), [format!("dd{A}")]);
+        // Each with its own domain, and all others with the first one.
+        let (ee, given) = (format!("ee{A}612e62"), format!("ee{other}632E64"));
+        let flags = format!("-S dd{A} -S {given} -D A.b. -D x");
+        assert_eq!(
+            secrets(flags),
+            [&ee, &given.to_lowercase()].map(Clone::clone)
+        );
+        let wanted = [format!("ee{other}632e64"), format!("ee{A}632e64")];
+        assert_eq!(secrets(format!("-R -S ee{other}632e64 -S {A}")), wanted);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::fmt::{Arguments, Write as _};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::clock;
 
 static VERBOSITY: AtomicU32 = AtomicU32::new(0);
 
@@ -15,10 +16,7 @@ pub fn set_verbosity(level: u32) {
 
 /// Logs an event that an operator wants to know of.
 pub fn event(what: Arguments) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
-    line(format_args!("{} {what}", Utc(now)));
+    line(format_args!("{} {what}", Utc(clock::unix())));
 }
 
 /// Logs an event that is only of interest with -v.

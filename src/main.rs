@@ -2,8 +2,8 @@
 //!
 //! Layers, top may use below, never sideways between `client`, `backend` and `direct`
 //! (`tests/layers.rs`): main → commands, server → client | backend | direct → registry, outbox,
-//! uplink, dcs, handover, links, access, nat → threads, buffers, capacity, options, stats, log → sys
-//! → the library.
+//! uplink, pair, dcs, sites, replay, handover, links, access, nat → threads, buffers, capacity, options,
+//! stats, log, clock → sys → the library.
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod backend;
 mod buffers;
 mod capacity;
 mod client;
+mod clock;
 /// What the program does besides to serve.
 mod commands {
     pub mod link;
@@ -25,8 +26,11 @@ mod log;
 mod nat;
 mod options;
 mod outbox;
+mod pair;
 mod registry;
+mod replay;
 mod server;
+mod sites;
 mod stats;
 #[allow(unsafe_code)] // the one place
 mod sys;

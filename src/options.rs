@@ -3,24 +3,27 @@
 //!
 //! `main` calls [`parse`] and, for `Help`, [`help`]; nothing here looks at files or the system. A
 //! flag is one row of `table`; its value is judged in `values` and kept in [`Typed`]. What involves
-//! several flags is checked once, in [`check`] and what it calls. A command is the first argument.
+//! several flags is checked once, in `check`. A command is the first argument.
 //!
 //! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules:
 //! long names may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short
 //! flags may be glued, an optional value is only `--x=v`. C reads wrong numbers as 0 or cuts them
-//! off; here they are errors. Values of -S are never repeated in an error, nor those of -P, where a
-//! secret may land by mistake.
+//! off; here they are errors. Values of -S and -P are never repeated in an error, nor a secret that
+//! landed at another flag.
 
+mod check;
 mod flags;
 mod table;
+mod tls;
 mod values;
 
 pub use flags::help;
+pub use tls::{Domain, NEEDS_DOMAIN};
 
+use check::{check_link, check_run};
 use flags::{Apply, find_long, find_short};
 use lexopt::Arg;
-use mtproxy::limits;
-use mtproxy::proto::secret::{Form, SecretEntry, parse_domain};
+use mtproxy::proto::secret::{SecretEntry, parse_domain};
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
 use std::fmt;
@@ -49,8 +52,6 @@ pub enum Command {
 pub struct LinkRequest {
     /// The server's own command line; the first port is not 0, and there is -S or --secret-file.
     pub config: Config,
-    /// -D: links for fake TLS with this domain, whatever the secrets' forms.
-    pub domain: Option<String>,
     /// --qr
     pub qr: bool,
 }
@@ -103,6 +104,23 @@ pub struct Config {
     /// Everybody may enter: no secrets and no file of them, and either --open or middle mode. If there
     /// is nothing of all this, a secret is made up.
     pub open: bool,
+    /// -D, in the order given, no name twice; ee secrets have further ones, see `access::domains`.
+    pub domains: Vec<Domain>,
+    /// --mask: where all strangers go instead of to the site whose name they asked for.
+    pub mask: Option<(String, u16)>,
+    /// --mask-proxy-protocol; then `mask` is there.
+    pub mask_proxy_protocol: bool,
+    /// --mask-max: strangers that are served at a time; 0: they are closed.
+    pub mask_max: u32,
+    /// --tls-skew: how many seconds a client's clock may be behind ours and ahead of it.
+    pub tls_skew: (u32, u32),
+    /// Not --tls-hybrid off.
+    pub tls_hybrid: bool,
+    /// --allow-plain: clients without fake TLS are served all the same.
+    pub allow_plain: bool,
+    /// The name of a flag that does nothing without a domain, if there is such a flag and only the
+    /// secret file can still have the domain.
+    pub needs_domain: Option<&'static str>,
     /// -R: only the padded intermediate transport.
     pub padded_only: bool,
     /// -P
@@ -135,7 +153,7 @@ pub struct Config {
     pub slots_asked: u32,
     /// -T: 1 s to 1 h.
     pub ping_interval: Duration,
-    /// -W: bytes, 0 for none.
+    /// -W: bytes, 0 for none; 0 without -W if -D or -S has a domain.
     pub window_clamp: u32,
     /// -b: at least 1.
     pub backlog: i32,
@@ -240,7 +258,13 @@ struct Typed {
     no_fallback: bool,
     server: Option<String>,
     print_links: bool,
-    domain: Option<String>,
+    domains: Vec<Domain>,
+    mask: Option<(String, u16)>,
+    mask_proxy_protocol: bool,
+    mask_max: Option<u32>,
+    tls_skew: Option<(u32, u32)>,
+    tls_hybrid: Option<bool>,
+    allow_plain: bool,
     qr: bool,
     padded_only: bool,
     ad_tag: Option<AdTag>,
@@ -258,128 +282,6 @@ struct Typed {
     nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
     buffer_bytes: Option<u64>,
 }
-
-/// The second stage of `run`: what only shows when everything is typed.
-fn check_run(mut typed: Typed) -> Result<Command, UsageError> {
-    let error = |text: &str| Err(UsageError::new(text.into()));
-    if typed.domain.is_some() {
-        return error("-D/--domain: only for mtproxy link as yet: fake TLS is not there yet");
-    }
-    if typed.qr {
-        return error("--qr: only for mtproxy link; a start shows it with the links");
-    }
-    for (number, entry) in (1..).zip(&typed.secrets) {
-        if let Form::FakeTls(_) = entry.form {
-            let number = values::numbered(number, entry);
-            return error(&format!(
-                "-S/--mtproto-secret: {number} is an ee secret: fake TLS is not there yet"
-            ));
-        }
-    }
-    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
-    if typed.open && has_secrets {
-        return error("--open: goes neither with -S nor with --secret-file");
-    }
-    let direct = typed.direct || typed.files.is_empty();
-    if direct && typed.ad_tag.is_some() {
-        return error(
-            "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
-             file and goes without --direct",
-        );
-    }
-    if typed.ports.is_empty() && direct && !has_secrets {
-        typed.ports.push(DEFAULT_PORT);
-    }
-    if typed.ports.is_empty() {
-        return error(
-            "-H/--http-ports: expected at least one port for clients, for example -H 443",
-        );
-    }
-    Ok(Command::Run(Box::new(check(typed)?)))
-}
-
-/// The second stage of `link`, which shows what `run` with the same flags would serve.
-fn check_link(mut typed: Typed) -> Result<Command, UsageError> {
-    let error = |text: &str| Err(UsageError::new(text.into()));
-    if typed.secrets.is_empty() && typed.secret_file.is_none() {
-        return error("link: expected the secret of the proxy, -S SECRET or --secret-file FILE");
-    }
-    if typed.ports.is_empty() {
-        typed.ports.push(LINK_PORT);
-    }
-    if typed.ports[0] == 0 {
-        return error("link: expected the port of the proxy, got -H 0");
-    }
-    let (domain, qr) = (typed.domain.take(), typed.qr);
-    let config = check(typed)?;
-    Ok(Command::Link(Box::new(LinkRequest { config, domain, qr })))
-}
-
-/// What both have in common, and the defaults.
-fn check(typed: Typed) -> Result<Config, UsageError> {
-    let given = typed.files.len();
-    if given > 1 {
-        // The arguments are not repeated: one may be a secret that lost its -S.
-        let text = format!(
-            "expected at most one configuration file, got {given}\n{}",
-            help()
-        );
-        return Err(UsageError::new(text));
-    }
-    let config_file = typed.files.into_iter().next().map(PathBuf::from);
-    if typed.http_stats && typed.stats_ports.is_none() {
-        let text = "fatal: port isn't defined".into();
-        return Err(UsageError { text, code: 1 });
-    }
-    let direct = typed.direct || config_file.is_none();
-    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
-    let slots_per_set = match usize::try_from(typed.slots) {
-        Ok(0) => limits::DEFAULT_SLOTS,
-        Ok(slots) => slots.min(limits::MAX_SLOTS),
-        Err(_) => limits::MAX_SLOTS,
-    };
-    Ok(Config {
-        ports: typed.ports,
-        ipv6: typed.ipv6,
-        address: typed.address,
-        secrets: typed.secrets,
-        secret_file: typed.secret_file,
-        open: !has_secrets && (typed.open || !direct),
-        padded_only: typed.padded_only,
-        ad_tag: typed.ad_tag,
-        config_file,
-        direct,
-        dc_overrides: typed.dc_overrides,
-        prefer_ipv6: typed.prefer_ipv6,
-        fallback: !typed.no_fallback,
-        server: typed.server,
-        print_links: typed.print_links,
-        aes_pwd_given: typed.aes_pwd.is_some(),
-        aes_pwd: typed.aes_pwd.unwrap_or("secret".into()),
-        max_clients: typed.max_clients,
-        connections: typed.connections,
-        slots_per_set,
-        slots_asked: typed.slots,
-        ping_interval: typed.ping_interval.unwrap_or(limits::PING_INTERVAL),
-        window_clamp: typed.window_clamp.unwrap_or(WINDOW_CLAMP),
-        backlog: typed.backlog.unwrap_or(BACKLOG),
-        stats_ports: typed.stats_ports,
-        http_stats: typed.http_stats,
-        user: typed.user,
-        verbosity: typed.verbosity,
-        nat_rules: typed.nat_rules,
-        buffer_bytes: typed.buffer_bytes,
-    })
-}
-
-/// The port of a proxy whose secret is made up: no privileges are needed for it.
-const DEFAULT_PORT: u16 = 8443;
-/// The port in links if -H doesn't say: most proxies have it.
-const LINK_PORT: u16 = 443;
-/// -W's default, bytes. C: the same.
-const WINDOW_CLAMP: u32 = 131_072;
-/// -b's default. C: the same.
-const BACKLOG: i32 = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -435,6 +337,14 @@ mod tests {
             secrets: vec![],
             secret_file: None,
             open: true,
+            domains: vec![],
+            mask: None,
+            mask_proxy_protocol: false,
+            mask_max: 64,
+            tls_skew: (600, 3),
+            tls_hybrid: true,
+            allow_plain: false,
+            needs_domain: None,
             padded_only: false,
             ad_tag: None,
             config_file: Some("file".into()),
@@ -583,8 +493,8 @@ mod tests {
                 "-S/--mtproto-secret: number 2 (bob) has the same label as number 1 (bob)",
             ),
             (
-                &format!("-S {B} -S ee{A}612e62:bob"),
-                "-S/--mtproto-secret: number 2 (bob) is an ee secret: fake TLS is not there yet",
+                &format!("-S ee{A}612f62:bob"),
+                "-S/--mtproto-secret: expected the ee form to end with a domain of 1 to 182 letters, digits, - _ or .",
             ),
             (
                 &format!("--secret-file {A}:x"),
@@ -613,6 +523,15 @@ mod tests {
             format!("--secret-file={A}"),
             format!("-S {A}:bob:0"),
             format!("-S {B}:{A}"),
+            format!("-S ee{A}612e62 -S {A}"),
+            format!("-S ee{A}612e6"),
+            format!("-D {A}"),
+            format!("-D dd{A}:443"),
+            format!("-D ee{A}612e62"),
+            format!("--mask={A}"),
+            format!("--mask={A}:x"),
+            format!("--tls-skew={A}"),
+            format!("--tls-hybrid={A}"),
         ] {
             let error = error(&flags);
             assert!(!error.text.contains(part), "{error}");
@@ -986,9 +905,9 @@ mod tests {
         let request = link(&["-S", A]);
         assert_eq!((request.config.ports, request.qr), (vec![443], false));
         let ee = format!("ee{A}612e62");
-        let request = link(&["--qr", "-S", &ee, "-H", "1,2", "-D", "a.b", "-R", "file"]);
+        let request = link(&["--qr", "-S", &ee, "-H", "1,2", "-D", "c.d", "-R", "file"]);
         assert_eq!(request.config.ports, [1, 2]);
-        assert_eq!(request.domain.as_deref(), Some("a.b"));
+        assert_eq!(request.config.domains, [Domain::named("c.d")]);
         assert!(request.qr && request.config.padded_only);
         assert!(link(&["--secret-file", "f"]).config.secret_file.is_some());
         assert!(matches!(parse_words(&["link", "-h"]), Ok(Command::Help)));
@@ -1001,20 +920,13 @@ mod tests {
             error(&["link", "-S", A, "-H", "0"]),
             "link: expected the port of the proxy, got -H 0"
         );
-        assert_errors(&[
-            (
-                "-D a.b",
-                "-D/--domain: only for mtproxy link as yet: fake TLS is not there yet",
-            ),
-            (
-                "-D a/b",
-                "-D/--domain: expected a domain of 1 to 182 letters, digits, - _ or ., got \"a/b\"",
-            ),
-            (
-                "--qr",
-                "--qr: only for mtproxy link; a start shows it with the links",
-            ),
-        ]);
+        assert!(
+            error(&["link", "-S", A, "--mask-max", "1"]).starts_with("--mask-max: is for fake TLS")
+        );
+        assert_errors(&[(
+            "--qr",
+            "--qr: only for mtproxy link; a start shows it with the links",
+        )]);
     }
 
     #[test]

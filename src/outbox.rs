@@ -5,16 +5,19 @@
 //! rest is kept and a writer thread is started for it. While a writer is busy, deliveries queue as
 //! plaintext. The writer encrypts under the lock, writes without it, and leaves only under the lock
 //! with an empty queue: so the order holds, and a slow client never holds the lock.
+//!
+//! In fake TLS what is sent at once is cut into records on its way to the socket. What queues has room
+//! left in it for the headers of full records, which are written when it is encrypted.
 
 use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
-use std::sync::OnceLock;
-use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
+use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
 
 use crate::buffers::{self, Buffer};
-use crate::sys;
+use crate::{clock, sys};
 
 /// What a delivery needs the caller to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +49,11 @@ pub struct Outbox {
     cipher: Ctr,
     /// There while a writer is busy.
     backlog: Option<Box<Backlog>>,
-    /// Since when, in seconds of [`now`]. Not an `Instant`: each idle client has one of these, and
+    /// Since when, in seconds of the clock. Not an `Instant`: each idle client has one of these, and
     /// with a few bytes less it fits a smaller size class of musl's malloc.
     closing: Option<u32>,
+    /// There in fake TLS.
+    records: Option<Sizer>,
 }
 
 /// What waits for a writer, in order.
@@ -61,12 +66,13 @@ struct Backlog {
 }
 
 impl Outbox {
-    /// An idle outbox whose stream is at its start.
-    pub fn new(cipher: Ctr) -> Outbox {
+    /// An idle outbox whose stream is at its start; `tls`: it goes out in records.
+    pub fn new(cipher: Ctr, tls: bool) -> Outbox {
         Outbox {
             cipher,
             backlog: None,
             closing: None,
+            records: tls.then(Sizer::new),
         }
     }
 
@@ -79,21 +85,23 @@ impl Outbox {
             if backlog.bytes + packet.len() > buffers::outbox_cap() {
                 return Outcome::Flood;
             }
-            backlog.append(packet);
+            backlog.append(packet, self.records.is_some());
             return Outcome::Queued;
         }
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
-        let Ok(sent) = sys::send_now(socket, packet) else {
-            return Outcome::Broken;
+        let rest = match &mut self.records {
+            None => sys::send_now(socket, packet).map(|sent| Backlog::of(&[&packet[sent..]])),
+            Some(sizer) => send_records(sizer, socket, packet),
         };
-        if sent == packet.len() {
-            return Outcome::Done;
+        match rest {
+            Ok(None) => Outcome::Done,
+            Ok(rest) => {
+                self.backlog = rest;
+                Outcome::StartWriter
+            }
+            Err(_) => Outcome::Broken,
         }
-        let backlog = self.backlog.insert(Box::default());
-        backlog.append(&packet[sent..]);
-        backlog.sealed = backlog.queue.len();
-        Outcome::StartWriter
     }
 
     /// What the writer has to do next.
@@ -112,10 +120,21 @@ impl Outbox {
                 Next::Leave
             };
         };
-        if !is_sealed {
-            self.cipher.apply(buffer.filled_mut());
+        match is_sealed {
+            true => {}
+            false if self.records.is_some() => self.seal_records(buffer.filled_mut()),
+            false => self.cipher.apply(buffer.filled_mut()),
         }
         Next::Write(buffer)
+    }
+
+    /// Encrypts queued records and writes their headers.
+    fn seal_records(&mut self, filled: &mut [u8]) {
+        for record in filled.chunks_mut(HEADER + MAX_RECORD) {
+            let (head, payload) = record.split_at_mut(HEADER);
+            head.copy_from_slice(&record::header(payload.len()));
+            self.cipher.apply(payload);
+        }
     }
 
     /// `n` bytes of what [`Outbox::next`] gave have been written.
@@ -128,13 +147,14 @@ impl Outbox {
 
     /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
     pub fn close(&mut self) -> bool {
-        self.closing.get_or_insert_with(now);
+        self.closing.get_or_insert_with(clock::seconds);
         self.backlog.is_none()
     }
 
     /// Seconds since the outbox only drains.
     pub fn closing_for(&self) -> Option<u32> {
-        self.closing.map(|since| now().saturating_sub(since))
+        let since = self.closing?;
+        Some(clock::seconds().saturating_sub(since))
     }
 
     /// Bytes that wait.
@@ -144,43 +164,121 @@ impl Outbox {
 
     /// Forgets what waits; the connection is broken.
     pub fn discard(&mut self) {
-        self.closing.get_or_insert_with(now);
+        self.closing.get_or_insert_with(clock::seconds);
         if let Some(backlog) = &mut self.backlog {
             **backlog = Backlog::default();
         }
     }
 }
 
+/// Records that one call sends.
+const RECORDS_AT_ONCE: usize = 16;
+
+/// Sends an encrypted packet in records; what the socket doesn't take is the new backlog.
+fn send_records(
+    sizer: &mut Sizer,
+    socket: &TcpStream,
+    mut packet: &[u8],
+) -> io::Result<Option<Box<Backlog>>> {
+    let mut backlog: Option<Box<Backlog>> = None;
+    while !packet.is_empty() {
+        let mut heads = [[0; HEADER]; RECORDS_AT_ONCE];
+        let mut payloads = [&packet[..0]; RECORDS_AT_ONCE];
+        for (head, payload) in heads.iter_mut().zip(&mut payloads) {
+            let len = sizer.next(clock::millis()).min(packet.len());
+            (*payload, packet) = packet.split_at(len);
+            *head = record::header(len);
+            if packet.is_empty() {
+                break;
+            }
+        }
+        let mut parts = [IoSlice::new(&[]); 2 * RECORDS_AT_ONCE];
+        let mut count = 0;
+        for (head, payload) in heads.iter().zip(payloads).filter(|(_, p)| !p.is_empty()) {
+            parts[count] = IoSlice::new(head);
+            parts[count + 1] = IoSlice::new(payload);
+            count += 2;
+        }
+        let mut parts = &mut parts[..count];
+        if backlog.is_none() {
+            let sent = sys::send_parts_now(socket, parts)?;
+            IoSlice::advance_slices(&mut parts, sent);
+        }
+        match &mut backlog {
+            None => backlog = Backlog::of(parts),
+            Some(backlog) => backlog.append_sealed(parts),
+        }
+    }
+    Ok(backlog)
+}
+
 impl Backlog {
-    /// Queues bytes behind what is there; small packets share a buffer.
-    fn append(&mut self, mut bytes: &[u8]) {
-        self.bytes += bytes.len();
+    /// A backlog that begins with these encrypted bytes; None if there are none.
+    fn of(parts: &[impl std::ops::Deref<Target = [u8]>]) -> Option<Box<Backlog>> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return None;
+        }
+        let mut backlog = Box::<Backlog>::default();
+        backlog.append_sealed(parts);
+        Some(backlog)
+    }
+
+    /// Queues what is encrypted and has its headers already, behind nothing but the same.
+    fn append_sealed(&mut self, parts: &[impl std::ops::Deref<Target = [u8]>]) {
+        for part in parts {
+            self.sealed = 0; // so that the last buffer is filled up
+            self.append(part, false);
+        }
+        self.sealed = self.queue.len();
+    }
+
+    /// Queues bytes behind what is there; small packets share a buffer, and in fake TLS a record.
+    fn append(&mut self, mut bytes: &[u8], tls: bool) {
+        let fill = if tls { fill_records } else { fill };
         if self.queue.len() > self.sealed
             && let Some(last) = self.queue.back_mut()
         {
-            bytes = fill(last, bytes);
+            bytes = fill(last, bytes, &mut self.bytes);
         }
         while !bytes.is_empty() {
-            let mut buffer = Buffer::new(bytes.len().min(QUEUE_BUFFER));
-            bytes = fill(&mut buffer, bytes);
+            let mut buffer = Buffer::new((HEADER + bytes.len()).min(QUEUE_BUFFER));
+            bytes = fill(&mut buffer, bytes, &mut self.bytes);
             self.queue.push_back(buffer);
         }
     }
 }
 
-/// Seconds since the first call.
-pub fn now() -> u32 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs() as u32
+/// Moves as much of `bytes` as fits behind the filled part, and counts it; returns the rest.
+fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
+    fill_up_to(buffer, bytes, buffer.len(), count)
 }
 
-/// Moves as much of `bytes` as fits behind the filled part; returns the rest.
-fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8]) -> &'a [u8] {
+/// The same with room for a header wherever a record begins. Only the last record of a buffer may be
+/// shorter than a full one.
+fn fill_records<'a>(buffer: &mut Buffer, mut bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
+    const RECORD: usize = HEADER + MAX_RECORD;
+    let end = buffer.len().min(QUEUE_BUFFER / RECORD * RECORD);
+    while !bytes.is_empty() && buffer.filled.end < end {
+        let at = buffer.filled.end;
+        if at.is_multiple_of(RECORD) {
+            if end - at <= HEADER {
+                break;
+            }
+            buffer.filled.end += HEADER;
+            *count += HEADER;
+        }
+        bytes = fill_up_to(buffer, bytes, end.min(at / RECORD * RECORD + RECORD), count);
+    }
+    bytes
+}
+
+fn fill_up_to<'a>(buffer: &mut Buffer, bytes: &'a [u8], end: usize, count: &mut usize) -> &'a [u8] {
     let at = buffer.filled.end;
-    let n = bytes.len().min(buffer.len() - at);
+    let n = bytes.len().min(end - at);
     let (now, later) = bytes.split_at(n);
     buffer[at..at + n].copy_from_slice(now);
     buffer.filled.end = at + n;
+    *count += n;
     later
 }
 
@@ -210,7 +308,7 @@ mod tests {
     #[test]
     fn an_idle_outbox_sends_at_once() {
         let (ours, mut theirs) = pair();
-        let mut outbox = Outbox::new(cipher());
+        let mut outbox = Outbox::new(cipher(), false);
         assert_eq!(outbox.deliver(&ours, &mut b"hello".to_vec()), Outcome::Done);
         let mut got = [0; 5];
         theirs.read_exact(&mut got).unwrap();
@@ -220,30 +318,64 @@ mod tests {
         assert!(outbox.close());
     }
 
+    /// The payloads of a stream of records, together, and the length of each.
+    fn without_records(wire: &[u8]) -> (Vec<u8>, Vec<usize>) {
+        let (mut rest, mut payload, mut lengths) = (wire, Vec::new(), Vec::new());
+        while let Some((head, behind)) = rest.split_first_chunk() {
+            let [0x17, 3, 3, high, low] = *head else {
+                panic!("{head:02x?}")
+            };
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            payload.extend(&behind[..len]);
+            lengths.push(len);
+            rest = &behind[len..];
+        }
+        (payload, lengths)
+    }
+
     #[test]
-    fn a_full_socket_queues_in_order_and_the_cap_holds() {
+    fn a_full_socket_queues_in_order() {
+        queue_and_drain(false, &[300_000; 40]);
+    }
+
+    #[test]
+    fn a_full_socket_queues_in_order_in_records() {
+        let all = queue_and_drain(true, &[300_000; 40]);
+        let (_, lengths) = without_records(&all);
+        assert_eq!(lengths[..2], [1369, 2738]);
+        assert!(lengths.iter().all(|len| (1..=MAX_RECORD).contains(len)));
+        let full = lengths.iter().filter(|len| **len == MAX_RECORD).count();
+        assert!(full > lengths.len() / 2, "{full} of {}", lengths.len());
+        // Lengths around those of records and of queue buffers.
+        let near = |n: usize| (n - 7)..(n + 7);
+        let odd = near(MAX_RECORD)
+            .chain(near(3 * (HEADER + MAX_RECORD)))
+            .chain(near(1 << 14))
+            .chain(1..20);
+        let lengths: Vec<usize> = [300_000; 20].into_iter().chain(odd).collect();
+        queue_and_drain(true, &lengths);
+    }
+
+    /// Delivers packets of these lengths to a socket that nobody reads, then reads everything while a
+    /// writer writes; returns it as it came.
+    fn queue_and_drain(tls: bool, lengths: &[usize]) -> Vec<u8> {
         let (ours, mut theirs) = pair();
-        let mut outbox = Outbox::new(cipher());
-        let packet = |i: usize| vec![i as u8; 300_000];
-        let mut delivered = 0;
-        while outbox.deliver(&ours, &mut packet(delivered)) == Outcome::Done {
-            delivered += 1;
+        let mut outbox = Outbox::new(cipher(), tls);
+        let packet = |(i, len): (usize, &usize)| vec![i as u8; *len];
+        let mut busy = false;
+        for each in lengths.iter().enumerate() {
+            let outcome = outbox.deliver(&ours, &mut packet(each));
+            let wanted = match busy {
+                true => &[Outcome::Queued][..],
+                false => &[Outcome::Done, Outcome::StartWriter],
+            };
+            assert!(wanted.contains(&outcome), "{outcome:?}");
+            busy |= outcome == Outcome::StartWriter;
         }
-        delivered += 1;
-        assert!(outbox.bytes() > 0);
-        for _ in 0..5 {
-            assert_eq!(
-                outbox.deliver(&ours, &mut packet(delivered)),
-                Outcome::Queued
-            );
-            delivered += 1;
-        }
+        assert!(busy && outbox.bytes() > 0);
         assert!(!outbox.close());
-        assert_eq!(
-            outbox.deliver(&ours, &mut packet(0)),
-            Outcome::Done,
-            "closing: taken no more"
-        );
+        let taken_no_more = outbox.deliver(&ours, &mut [0; 8]);
+        assert_eq!(taken_no_more, Outcome::Done, "closing");
         let writer = std::thread::spawn(move || {
             while let Next::Write(buffer) = outbox.next() {
                 std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
@@ -254,14 +386,20 @@ mod tests {
         let mut all = Vec::new();
         theirs.read_to_end(&mut all).unwrap();
         writer.join().unwrap();
-        cipher().apply(&mut all);
-        assert_eq!(all, (0..delivered).flat_map(packet).collect::<Vec<u8>>());
+        let mut plain = match tls {
+            true => without_records(&all).0,
+            false => all.clone(),
+        };
+        cipher().apply(&mut plain);
+        let sent: Vec<u8> = lengths.iter().enumerate().flat_map(packet).collect();
+        assert!(plain == sent);
+        all
     }
 
     #[test]
     fn more_than_the_cap_is_a_flood() {
         let (ours, _theirs) = pair();
-        let mut outbox = Outbox::new(cipher());
+        let mut outbox = Outbox::new(cipher(), false);
         let mut packet = vec![0; 1 << 20];
         let mut total = 0;
         let end = loop {

@@ -16,7 +16,8 @@ use mtproxy::proto::transport::{MAX_QUICK_ACK, Transport};
 use mtproxy::proto::wire::ConnId;
 
 use crate::buffers;
-use crate::outbox::{Outbox, Outcome, now};
+use crate::clock;
+use crate::outbox::{Outbox, Outcome};
 use crate::stats::{Close, STATS};
 use crate::uplink::Link;
 
@@ -130,7 +131,7 @@ impl Client {
 
     /// The client has sent a packet.
     pub fn touch(&self) {
-        self.active.store(now(), Ordering::Relaxed);
+        self.active.store(clock::seconds(), Ordering::Relaxed);
     }
 
     /// The packet that the client is sending takes `bytes` of buffer now.
@@ -228,7 +229,7 @@ pub fn insert(
         outbox: Mutex::new(outbox),
         start_writer,
         reason: AtomicU8::new(NOT_CLOSED),
-        active: AtomicU32::new(now()),
+        active: AtomicU32::new(clock::seconds()),
         receiving: AtomicUsize::new(0),
     });
     entry.client = Some(client.clone());
@@ -347,10 +348,13 @@ mod tests {
     fn client() -> Arc<Client> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let outbox = Outbox::new(Ctr::new(&StreamKey {
-            key: [0; 32],
-            iv: [0; 16],
-        }));
+        let outbox = Outbox::new(
+            Ctr::new(&StreamKey {
+                key: [0; 32],
+                iv: [0; 16],
+            }),
+            false,
+        );
         insert(socket, Transport::Abridged, outbox, |_| false).unwrap()
     }
 

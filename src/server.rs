@@ -2,26 +2,31 @@
 //! a sentence that names the file, port or user.
 
 mod files;
+mod start_block;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
+use start_block::Found;
+
 use crate::backend::{self, Setup};
 use crate::capacity::{self, Capacity, Demand};
+use crate::client::tls::FakeTls;
 use crate::client::{Places, Rules, accept};
 use crate::dcs::{Dcs, Request};
 use crate::direct::{self, table::Table};
 use crate::handover::Direct;
 use crate::nat::NatRules;
-use crate::options::Config;
+use crate::options::{Config, Domain};
+use crate::replay::Seen;
+use crate::sites::{self, LeadsBack, Sites};
 use crate::sys::{self, Signal};
-use crate::{access, buffers, links, log, registry, stats, threads};
+use crate::{access, buffers, clock, links, log, registry, stats, threads};
 
 /// Why the server did not start; the whole sentence.
 #[derive(Debug)]
@@ -40,9 +45,15 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     };
     let direct = direct_mode(&config, dcs.is_some())?;
     let secrets = access::load(&config).map_err(Fatal)?;
+    let domains = access::domains(&config, &secrets.entries);
     let listeners = listen(&config)?;
     let stats_socket = bind_stats(&config)?;
-    let capacity = capacity::find(&demand(&config, dcs.as_ref()));
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(|l| address_of(l))
+        .collect::<Result<_, _>>()?;
+    let tls = fake_tls(&config, &domains, &addresses)?;
+    let capacity = capacity::find(&demand(&config, dcs.as_ref(), tls.is_some()));
     let proxy_secret = match &dcs {
         Some(_) => files::read_proxy_secret(&config)?,
         None => None,
@@ -50,17 +61,14 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let identity = drop_privileges(config.user.as_deref())?;
     set_bounds(&config, &capacity);
 
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(|l| address_of(l))
-        .collect::<Result<_, _>>()?;
-    show_mode(dcs.as_ref());
-    show_addresses(&addresses, stats_socket.as_ref())?;
-    log::say(format_args!(
-        "limits: {} clients ({} decides)",
-        capacity.clients, capacity.decided_by
-    ));
-    warn(&config, proxy_secret.is_some(), identity, dcs.as_ref());
+    start_block::show(dcs.as_ref(), &addresses, stats_socket.as_ref(), &capacity)?;
+    let found = Found {
+        proxy_secret: proxy_secret.is_some(),
+        identity,
+        dcs: dcs.as_ref(),
+        tls: tls.is_some(),
+    };
+    start_block::warn(&config, &found);
     links::show_at_start(
         &config,
         &secrets,
@@ -71,6 +79,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let setup = proxy_secret.map(|secret| Arc::new(setup(&config, secret)));
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
+        tls,
         padded_only: config.padded_only,
         ad_tag: config.ad_tag,
         nat: NatRules(config.nat_rules),
@@ -87,7 +96,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn demand(config: &Config, dcs: Option<&Dcs>) -> Demand {
+fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
     let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set);
     Demand {
         clients: config.max_clients,
@@ -95,7 +104,33 @@ fn demand(config: &Config, dcs: Option<&Dcs>) -> Demand {
         slots: (slots + config.ports.len()) as u64,
         direct: dcs.is_none(),
         fallback: config.fallback && config.ad_tag.is_none(),
+        strangers: if tls { config.mask_max.into() } else { 0 },
     }
+}
+
+/// What fake TLS needs, if there are domains.
+fn fake_tls(
+    config: &Config,
+    domains: &[Domain],
+    ours: &[SocketAddr],
+) -> Result<Option<FakeTls>, Fatal> {
+    if domains.is_empty() {
+        return Ok(None);
+    }
+    let sites = Sites::new(
+        domains,
+        config.mask.as_ref(),
+        config.mask_proxy_protocol,
+        ours,
+    );
+    Ok(Some(FakeTls {
+        sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
+        replays: Mutex::new(Seen::new(limits::REPLAY_ENTRIES)),
+        skew: config.tls_skew,
+        hybrid: config.tls_hybrid,
+        allow_plain: config.allow_plain,
+        places: Places::new(config.mask_max),
+    }))
 }
 
 /// Direct mode for everybody, or in middle mode for those whose middle proxies can't be reached; not
@@ -114,28 +149,6 @@ fn direct_mode(config: &Config, middle: bool) -> Result<Option<Direct>, Fatal> {
         source: config.address,
     };
     Ok(Some(Box::new(move |client| direct::serve(&setup, client))))
-}
-
-fn show_addresses(listeners: &[SocketAddr], stats: Option<&TcpListener>) -> Result<(), Fatal> {
-    for address in listeners {
-        log::say(format_args!("listening on {address}"));
-    }
-    if let Some(socket) = stats {
-        log::say(format_args!("stats on port {}", address_of(socket)?.port()));
-    }
-    Ok(())
-}
-
-fn show_mode(dcs: Option<&Dcs>) {
-    let version = env!("CARGO_PKG_VERSION");
-    match dcs {
-        Some(dcs) => log::say(format_args!(
-            "mtproxy {version}: middle mode, {} data centres in {} sets of targets",
-            dcs.clusters(),
-            dcs.sets.len()
-        )),
-        None => log::say(format_args!("mtproxy {version}: direct mode")),
-    }
 }
 
 fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
@@ -217,57 +230,6 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     threads::set_most(capacity.threads);
 }
 
-fn warn(config: &Config, has_secret: bool, identity: Identity, dcs: Option<&Dcs>) {
-    let say = |text: &str| log::say(format_args!("warning: {text}"));
-    if config.open {
-        say("no -S is given: the proxy is open to everybody");
-    }
-    if dcs.is_some() && !has_secret {
-        say(
-            "no --aes-pwd is given and there is no file named secret: no middle proxy can be reached",
-        );
-    }
-    if matches!(identity, Identity::Root) {
-        say("running as root: there is no user mtproxy or nobody to become");
-    }
-    if config.slots_asked > limits::MAX_SLOTS as u32 {
-        say(&format!(
-            "-M {} is more than {}: taken as that",
-            config.slots_asked,
-            limits::MAX_SLOTS
-        ));
-    }
-    if config.stats_ports.is_some() && !config.http_stats {
-        say("-p does nothing without --http-stats");
-    }
-    let (Some(dcs), Some(path)) = (dcs, &config.config_file) else {
-        return;
-    };
-    if std::fs::File::open(path).is_err() {
-        say("the configuration file can't be read as the user that the server runs as now");
-    }
-    let age = std::fs::metadata(path)
-        .and_then(|m| m.modified())
-        .ok()
-        .and_then(|t| t.elapsed().ok());
-    if let Some(days) = age.map(|age| age.as_secs() / 86_400)
-        && days >= 7
-    {
-        say(&format!(
-            "{} is {days} days old: Telegram changes it often",
-            path.display()
-        ));
-    }
-    if dcs
-        .sets
-        .iter()
-        .flat_map(|set| &set.targets)
-        .all(SocketAddr::is_ipv6)
-    {
-        say("all middle proxies are IPv6: they are reported to be unreliable");
-    }
-}
-
 fn setup(config: &Config, secret: ProxySecret) -> Setup {
     Setup {
         secret,
@@ -275,9 +237,7 @@ fn setup(config: &Config, secret: ProxySecret) -> Setup {
         nat: NatRules(config.nat_rules.clone()),
         ping_interval: config.ping_interval,
         checksums: sys::checksums(),
-        start_time: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs() as u32),
+        start_time: clock::unix() as u32,
     }
 }
 
@@ -292,6 +252,12 @@ fn start_threads(
         // A panic must not end the service.
         threads::spawn("accept", move || {
             while !threads::guarded(|| accept::run(&listener, &rules, most)) {}
+        })?;
+    }
+    if let Some(tls) = &rules.tls {
+        let sites = tls.sites.clone();
+        threads::spawn("mask", move || {
+            threads::guarded(|| sites::probe::run(&sites));
         })?;
     }
     threads::spawn("signal", move || watch_signals(&requests))

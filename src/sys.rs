@@ -3,7 +3,7 @@
 //! and constants were compared on all targets (MIPS differs, see `consts`).
 
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_uint, c_void};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -41,6 +41,18 @@ struct Passwd {
     shell: *const c_char,
 }
 
+/// msghdr. Both counts are narrower in musl, with padding where the upper half is here.
+#[repr(C)]
+struct Message<'a> {
+    name: *const c_void,
+    name_len: c_uint,
+    parts: *const IoSlice<'a>,
+    part_count: usize,
+    control: *const c_void,
+    control_len: usize,
+    flags: c_int,
+}
+
 /// 128 bytes everywhere.
 #[repr(C)]
 struct SignalSet([u64; 16]);
@@ -58,7 +70,7 @@ unsafe extern "C" {
     fn connect(fd: c_int, address: *const c_void, len: u32) -> c_int;
     fn listen(fd: c_int, backlog: c_int) -> c_int;
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
-    fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize;
+    fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
     fn pipe2(ends: *mut [c_int; 2], flags: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
@@ -259,25 +271,38 @@ pub fn dial(
 
 /// Sends what the socket takes without blocking; 0 if it takes nothing now.
 pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-    // SAFETY: pointer and length are those of a live slice.
-    let n = unsafe {
-        send(
-            socket.as_raw_fd(),
-            bytes.as_ptr().cast(),
-            bytes.len(),
-            flags,
-        )
+    send_parts_now(socket, &[IoSlice::new(bytes)])
+}
+
+/// The same for bytes that lie in several places.
+pub fn send_parts_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
+    send(socket, parts, MSG_DONTWAIT)
+}
+
+/// Sends all of `bytes`, which more is about to follow: they go out together with that.
+pub fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = send(socket, &[IoSlice::new(bytes)], MSG_MORE)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+fn send(socket: &TcpStream, parts: &[IoSlice], flags: c_int) -> io::Result<usize> {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    let message = Message {
+        name: ptr::null(),
+        name_len: 0,
+        parts: parts.as_ptr(),
+        part_count: parts.len(),
+        control: ptr::null(),
+        control_len: 0,
+        flags: 0,
     };
-    match usize::try_from(n).map_err(|_| io::Error::last_os_error()) {
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ) =>
-        {
-            Ok(0)
-        }
+    // SAFETY: the parts are live slices, and std gives an IoSlice the layout of an iovec.
+    let sent = unsafe { sendmsg(socket.as_raw_fd(), &message, flags | MSG_NOSIGNAL) };
+    match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+        Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
         result => result,
     }
 }
@@ -308,27 +333,20 @@ impl Pipe {
 
     /// Moves what `from` has, at most `len` bytes; waits while it has none. 0: it has ended.
     pub fn fill(&self, from: &TcpStream, len: usize) -> io::Result<usize> {
-        move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len)
+        move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len, false)
     }
 
-    /// Moves at most `len` bytes of the pipe's to `to`; waits while it takes none.
-    pub fn empty(&self, to: &TcpStream, len: usize) -> io::Result<usize> {
-        move_bytes(self.read.as_raw_fd(), to.as_raw_fd(), len)
+    /// Moves at most `len` bytes of the pipe's to `to`; waits while it takes none. `more`: they may
+    /// wait for what is sent next.
+    pub fn empty(&self, to: &TcpStream, len: usize, more: bool) -> io::Result<usize> {
+        move_bytes(self.read.as_raw_fd(), to.as_raw_fd(), len, more)
     }
 }
 
-fn move_bytes(from: c_int, to: c_int, len: usize) -> io::Result<usize> {
+fn move_bytes(from: c_int, to: c_int, len: usize, more: bool) -> io::Result<usize> {
+    let flags = SPLICE_F_MOVE | if more { SPLICE_F_MORE } else { 0 };
     // SAFETY: no offsets, as pipes and sockets want it.
-    let n = unsafe {
-        splice(
-            from,
-            ptr::null_mut(),
-            to,
-            ptr::null_mut(),
-            len,
-            SPLICE_F_MOVE,
-        )
-    };
+    let n = unsafe { splice(from, ptr::null_mut(), to, ptr::null_mut(), len, flags) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 

@@ -91,7 +91,7 @@ if [ $WAY = ready ]; then
 else
   FLAGS="$FLAGS -C link-self-contained=no" # a compiled std has no start files; zig brings them
   # Without backtraces: in a stripped binary they name nothing, and their code takes 240 KB.
-  STD=(-Z "build-std=std,panic_unwind" -Z "build-std-features=panic-unwind")
+  STD=(-Z "build-std=std,panic_unwind" -Z "build-std-features=panic-unwind,optimize_for_size")
   export RUSTC_BOOTSTRAP=1 # allows -Z in a stable cargo
   ZIG=$TOOLS/zig-$ZIG_VERSION/ziglang/zig
   if [ ! -f "$ZIG" ]; then
@@ -131,7 +131,10 @@ export "CARGO_TARGET_${NAME}_RUSTFLAGS=$FLAGS"
 [ -z "$LINKER" ] || export "CARGO_TARGET_${NAME}_LINKER=$LINKER"
 
 # ---- build
-"$CARGO" build --locked --release --bin mtproxy --target "$TRIPLE" --target-dir "$TARGET_DIR" "${STD[@]}" ||
+# The daemon for size: it waits for the system more than it computes. Ciphers, checksums and parsers are
+# in the library and its dependencies, which stay at -O3.
+"$CARGO" rustc --locked --release --bin mtproxy --target "$TRIPLE" --target-dir "$TARGET_DIR" "${STD[@]}" \
+  -- -C opt-level=s ||
   fail "cargo failed (compiler: ${RUSTC:-rustc}, way: $WAY)"
 
 # ---- check

@@ -129,7 +129,14 @@ fn what_commands_refuse() {
         (&["link", "--secret-file", "/nowhere"], 1, "/nowhere: "),
         (&["secret", "a b"], 2, "got \"a b\""),
         (&["secret", "a", "b"], 2, "one domain"),
-        (&["-H", "0", "-D", "a.b"], 2, "fake TLS is not there yet"),
+        (&["-H", "0", "-D", "a.b", "--open"], 2, "without --open"),
+        (&["link", "-S", DIGITS, "-D", "a/b"], 2, "got \"a/b\""),
+        (&["link", "-S", DIGITS, "-D", DIGITS], 2, "got a secret"),
+        (
+            &["link", "-S", DIGITS, "--allow-plain"],
+            2,
+            "it needs -D DOMAIN or an ee secret",
+        ),
         (&["-H", "0", "--qr"], 2, "only for mtproxy link"),
         (&["-P", DIGITS], 2, "goes without --direct"),
         (
@@ -150,17 +157,79 @@ fn what_commands_refuse() {
     }
 }
 
+/// Strangers would find nothing there, and no name needs to be looked up.
+const NOBODY: &str = "127.0.0.1:1";
+
+/// The secrets of the links for a device.
+fn shown_secrets(output: &str) -> Vec<&str> {
+    let links = output.lines().filter(|line| line.starts_with("tg://"));
+    let parts = links.filter_map(|line| line.split_once("&secret="));
+    parts.map(|(_, secret)| secret).collect()
+}
+
 #[test]
-fn ee_secrets_are_refused_at_start() {
+fn with_a_domain_all_links_are_for_fake_tls() {
+    let files = Files::new();
+    let other = "11112222333344445555666677778888";
+    let third = "99990000aaaabbbbccccddddeeeeffff";
+    let name = files.write("secrets", format!("{other}\nee{third}632e64\n").as_bytes());
+    let secrets = ["-S", &format!("dd{DIGITS}"), "--secret-file", &name];
+    let all = |domain: &str| {
+        [
+            format!("ee{DIGITS}{domain}"),
+            format!("ee{other}{domain}"),
+            format!("ee{third}632e64"),
+        ]
+    };
+    let flags = [&secrets[..], &["--server", "h"]].concat();
+    let said = run(
+        &["link"],
+        &[&flags[..], &["-D", "A.b.:444", "-D", "x"]].concat(),
+    );
+    assert_eq!(shown_secrets(&said.output), all("612e62"), "{said:?}");
+    // Without -D the domain of the ee secret is the first one.
+    let said = run(&["link"], &flags);
+    assert_eq!(shown_secrets(&said.output), all("632e64"), "{said:?}");
+    // A start shows the same.
+    let flags = ["-H", "0", "--mask", NOBODY, "--print-links"];
+    let started = Started::new(&[&secrets[..], &flags, &["--server", "h"]].concat());
+    assert_eq!(shown_secrets(&started.output()), all("632e64"));
+    started.has_no_secret_in_its_log(DIGITS);
+}
+
+#[test]
+fn ee_secrets_are_taken_at_start() {
     let ee = format!("ee{DIGITS}612e62");
-    let said = run(&["-H", "0", "-S", &ee], &[]);
-    assert_eq!(said.code, Some(2));
-    assert!(said.errors.contains("number 1 is an ee secret: fake TLS"));
     let files = Files::new();
     let name = files.write("secrets", ee.as_bytes());
-    let said = run(&["-H", "0", "--secret-file", &name], &[]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.errors.contains("fake TLS is not there yet"));
+    for flags in [["-S", &ee], ["--secret-file", &name]] {
+        let rest = [
+            "-H",
+            "0",
+            "--mask",
+            NOBODY,
+            "--server",
+            "h",
+            "--print-links",
+        ];
+        let started = Started::new(&[&flags[..], &rest].concat());
+        assert_eq!(shown_secrets(&started.output()), [&ee]);
+        started.has_no_secret_in_its_log(DIGITS);
+    }
+}
+
+#[test]
+fn a_secret_is_made_up_for_a_domain() {
+    let flags = ["-H", "0", "--server", "h", "-D", "a.b", "--mask", NOBODY];
+    let started = Started::new(&flags);
+    let output = started.output();
+    let secret = shown_secrets(&output)[0];
+    let digits = secret
+        .strip_prefix("ee")
+        .and_then(|s| s.strip_suffix("612e62"));
+    let digits = digits.expect("a link of the ee form");
+    assert_eq!(from_hex(digits).len(), 16);
+    started.has_no_secret_in_its_log(digits);
 }
 
 #[test]

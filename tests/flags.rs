@@ -28,6 +28,14 @@ fn wrong_values_are_usage_errors_that_name_flag_and_value() {
         ("-b", "deep"),
         ("--nat-info", "10.0.0.1"),
         ("--nat-info", "10.0.0.1:example"),
+        ("-D", "a/b"),
+        ("-D", "example.org:0"),
+        ("-D", "::1"),
+        ("--mask", "nginx"),
+        ("--mask", "::1:443"),
+        ("--mask-max", "many"),
+        ("--tls-skew", "600,soon"),
+        ("--tls-hybrid", "maybe"),
     ] {
         let refusal = refused(&[flag, value]);
         assert_refusal(&refusal, 2, &[flag, value]);
@@ -46,6 +54,60 @@ fn wrong_secrets_and_tags_are_usage_errors_that_say_what_was_expected() {
         assert_refusal(&refused(&["-S", value]), 2, &["-S", "32 hex"]);
         assert_refusal(&refused(&["-P", value]), 2, &["-P", "32 hex"]);
     }
+}
+
+#[test]
+fn a_secret_at_the_wrong_flag_is_not_repeated() {
+    let ee = format!("ee{DIGITS}612e62");
+    for flag in ["-D", "--mask", "--secret-file", "--tls-skew", "--nat-info"] {
+        for value in [DIGITS, &ee, &format!("{DIGITS}:label")] {
+            let refusal = refused(&[flag, value]);
+            assert_refusal(&refusal, 2, &[flag, "got a secret"]);
+            assert!(!refusal.text.contains(&DIGITS[..8]), "{}", refusal.text);
+        }
+    }
+}
+
+/// What only fake TLS has would do nothing without it, and an operator would not know.
+#[test]
+fn flags_of_fake_tls_are_refused_without_a_domain() {
+    for arguments in [
+        &["--mask", "127.0.0.1:443"][..],
+        &["--mask-max", "10"],
+        &["--tls-skew", "60"],
+        &["--tls-hybrid", "off"],
+        &["--allow-plain"],
+    ] {
+        let refusal = refused(arguments);
+        assert_refusal(&refusal, 2, &[arguments[0], "-D DOMAIN"]);
+    }
+    let header = ["-D", "example.org", "--mask-proxy-protocol"];
+    assert_refusal(&refused(&header), 2, &["--mask-proxy-protocol", "--mask:"]);
+    let files = Files::new();
+    let secrets = files.write("secrets", format!("dd{DIGITS}\n").as_bytes());
+    let arguments = ["-H", "0", "--secret-file", &secrets, "--allow-plain"];
+    let refusal = run_to_end(&arguments.map(str::to_owned));
+    assert_refusal(&refusal, 1, &["--allow-plain", "ee secret"]);
+}
+
+#[test]
+fn domains_are_refused_without_a_secret() {
+    let files = Files::new();
+    let config = files.write("proxy-multi.conf", CONFIG.as_bytes());
+    for arguments in [
+        &["-H", "0", "-D", "example.org", &config][..],
+        &["-H", "0", "-D", "example.org", "--open"],
+    ] {
+        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
+        assert_refusal(&run_to_end(&arguments), 2, &["-D/--domain", "-S"]);
+    }
+    let twice = refused(&["-D", "example.org", "-D", "Example.org.:8443"]);
+    assert_refusal(&twice, 2, &["-D", "example.org only once"]);
+    let many: Vec<String> = (0..65)
+        .map(|number| format!("-D{number}.example"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_refusal(&refused(&many), 2, &["-D", "at most 64", "64.example"]);
 }
 
 #[test]

@@ -17,6 +17,9 @@ const LAYERS: &[(&str, &str)] = &[
     ("backend", "MEETING START TOOLS"),
     ("direct", "MEETING START TOOLS"),
     ("handover", "stats mtproxy"),
+    ("pair", "TOOLS"),
+    ("sites", "options TOOLS"),
+    ("replay", "sys mtproxy"),
     ("registry", "MEETING TOOLS"),
     ("outbox", "MEETING TOOLS"),
     ("uplink", "MEETING TOOLS"),
@@ -27,7 +30,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("capacity", "sys mtproxy"),
     ("nat", "mtproxy"),
     ("stats", "sys mtproxy"),
-    ("log", "sys mtproxy"),
+    ("log", "clock sys mtproxy"),
+    ("clock", ""),
     ("buffers", "sys mtproxy"),
     ("threads", "stats sys mtproxy"), // panics are counted where they are caught
     ("sys", "start mtproxy::crypto mtproxy::limits"), // its C main calls the daemon's `start`
@@ -43,9 +47,12 @@ const LAYERS: &[(&str, &str)] = &[
 ];
 
 const GROUPS: &[(&str, &str)] = &[
-    ("MEETING", "registry outbox uplink dcs handover"),
+    (
+        "MEETING",
+        "registry outbox uplink pair dcs sites replay handover",
+    ),
     ("START", "links access options capacity nat"),
-    ("TOOLS", "threads buffers stats log sys mtproxy"),
+    ("TOOLS", "threads buffers stats log clock sys mtproxy"),
     ("PLAIN", "proto::wire proto::secret proto::transport"),
 ];
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use mtproxy::crypto::middle_key::{self, KeyInputs};
 use mtproxy::limits;
@@ -16,7 +16,7 @@ use mtproxy::proto::middle::frame::{
 use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId, Refusal};
 
 use super::Setup;
-use crate::{log, sys};
+use crate::{clock, log, sys};
 
 /// A connection whose handshake is done.
 pub struct Ready {
@@ -122,7 +122,7 @@ impl Opening {
         setup: &Setup,
     ) -> Result<(), DialError> {
         let nonce = sys::random_array()?;
-        let now = unix_now();
+        let now = clock::unix() as u32;
         let selector = setup.secret.selector();
         self.send(&handshake::nonce(selector, now, &nonce))?;
         let answer = self.receive()?;
@@ -209,12 +209,6 @@ fn warn_of_nat(local: SocketAddr, target: SocketAddr, setup: &Setup) {
             local.ip().to_canonical()
         ));
     }
-}
-
-fn unix_now() -> u32 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs() as u32)
 }
 
 fn process_id(local: SocketAddr, start_time: u32) -> ProcessId {

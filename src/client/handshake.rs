@@ -1,6 +1,7 @@
-//! A client's first bytes, up to the complete obfuscated2 header, against one real deadline: a byte
-//! a second does not extend it. Bytes that fit no secret are read and discarded until the deadline,
-//! so that a stranger learns nothing from the answer or from its time.
+//! A client's first bytes, up to the complete obfuscated2 header, against real deadlines: a byte a
+//! second does not extend them. In fake TLS (`tls`) there is more before that header. Without, bytes
+//! that fit no secret are read and discarded until the deadline, so that a stranger learns nothing
+//! from the answer or from its time.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -8,9 +9,12 @@ use std::ops::Range;
 use std::time::Instant;
 
 use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, READ_SMALL};
+use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::obfuscated2::{self, Accepted};
+use mtproxy::proto::secret::Secret;
 
 use super::Rules;
+use super::tls::{self, Stranger};
 use crate::stats::Close;
 
 /// A client that is let in.
@@ -19,37 +23,89 @@ pub struct Opened {
     pub accepted: Accepted,
     /// Where in the buffer its bytes behind the header lie, decrypted.
     pub pending: Range<usize>,
+    /// In fake TLS: takes the records apart that it sends from here on.
+    pub tls: Option<Deframer>,
 }
 
-/// Reads the header into `buf`, and what comes with it.
+/// Who is not let in.
+pub enum Refused<'a> {
+    /// The connection is to be closed.
+    Ended(Close),
+    /// The connection goes to the mask site.
+    Stranger(Stranger<'a>),
+}
+
+/// Reads all that comes before a client's packets, and what comes with it into `small`.
 #[inline(never)] // see `live`
-pub fn run(socket: &TcpStream, rules: &Rules, buf: &mut [u8; READ_SMALL]) -> Result<Opened, Close> {
+pub fn run<'a>(
+    socket: &TcpStream,
+    rules: &'a Rules,
+    small: &'a mut [u8; READ_SMALL],
+) -> Result<Opened, Refused<'a>> {
+    if let Some(fake_tls) = &rules.tls {
+        return tls::enter(socket, rules, fake_tls, small);
+    }
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    let mut have = 0;
-    while have < HEADER_LEN {
-        have += read_until(socket, deadline, &mut buf[have..])?;
-    }
-    let header = buf.first_chunk::<HEADER_LEN>();
-    match header.and_then(|h| obfuscated2::accept(h, &rules.secrets, rules.padded_only)) {
-        Some(mut accepted) => {
-            socket
-                .set_read_timeout(None)
-                .map_err(|_| Close::ClientLost)?;
-            accepted.receive.apply(&mut buf[HEADER_LEN..have]);
-            Ok(Opened {
-                accepted,
-                pending: HEADER_LEN..have,
-            })
+    match plain(socket, rules, small, &mut 0, deadline) {
+        Ok(Some(opened)) => Ok(opened),
+        Ok(None) => {
+            discard(socket, deadline, small);
+            Err(Refused::Ended(Close::NoSecretFits))
         }
-        None => {
-            while read_until(socket, deadline, buf).is_ok() {}
-            Err(Close::NoSecretFits)
-        }
+        Err(reason) => Err(Refused::Ended(reason)),
     }
+}
+
+/// Reads the header behind the first `len` bytes of `small`. None: it fits no secret.
+pub fn plain(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+    len: &mut usize,
+    deadline: Instant,
+) -> Result<Option<Opened>, Close> {
+    while *len < HEADER_LEN {
+        *len += read_until(socket, deadline, &mut small[*len..])?;
+    }
+    open(socket, &rules.secrets, rules.padded_only, small, *len, None)
+}
+
+/// Opens the streams of the header at the start of `small`, of which `len` bytes are filled.
+pub fn open(
+    socket: &TcpStream,
+    secrets: &[Secret],
+    padded_only: bool,
+    small: &mut [u8; READ_SMALL],
+    len: usize,
+    tls: Option<Deframer>,
+) -> Result<Option<Opened>, Close> {
+    let header = small.first_chunk::<HEADER_LEN>();
+    let accepted = header.and_then(|h| obfuscated2::accept(h, secrets, padded_only));
+    let Some(mut accepted) = accepted else {
+        return Ok(None);
+    };
+    socket
+        .set_read_timeout(None)
+        .map_err(|_| Close::ClientLost)?;
+    accepted.receive.apply(&mut small[HEADER_LEN..len]);
+    Ok(Some(Opened {
+        accepted,
+        pending: HEADER_LEN..len,
+        tls,
+    }))
+}
+
+/// Reads and forgets whatever comes until the deadline.
+pub fn discard(socket: &TcpStream, deadline: Instant, small: &mut [u8; READ_SMALL]) {
+    while read_until(socket, deadline, small).is_ok() {}
 }
 
 /// Reads at least one byte before the deadline.
-fn read_until(mut socket: &TcpStream, deadline: Instant, buf: &mut [u8]) -> Result<usize, Close> {
+pub fn read_until(
+    mut socket: &TcpStream,
+    deadline: Instant,
+    buf: &mut [u8],
+) -> Result<usize, Close> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(Close::HandshakeTimeout);

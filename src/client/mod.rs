@@ -1,10 +1,13 @@
-//! The life of a client, told top to bottom: accepted ([`accept`]), handshake ([`handshake`]), packets
+//! The life of a client, told top to bottom: accepted ([`accept`]), handshake ([`handshake`], in fake TLS
+//! [`tls`], which sends strangers to [`mask`]), packets
 //! up ([`reader`]), answers down (`outbox`, with [`writer`] when the client is slow), and its one
 //! ending, here. The reader's thread owns all of it.
 
 pub mod accept;
 mod handshake;
+mod mask;
 mod reader;
+pub mod tls;
 mod writer;
 
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +21,8 @@ use mtproxy::proto::rpc::{self, Origin};
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::AdTag;
 
-use handshake::Opened;
+use handshake::{Opened, Refused};
+use tls::FakeTls;
 
 use crate::buffers::Buffer;
 use crate::dcs::{Dcs, Set};
@@ -34,6 +38,8 @@ use crate::uplink::Link;
 pub struct Rules {
     /// Secrets of -S; empty: everybody is let in, with raw keys.
     pub secrets: Vec<Secret>,
+    /// -D: fake TLS, and what is needed for it.
+    pub tls: Option<FakeTls>,
     /// -R
     pub padded_only: bool,
     /// -P
@@ -59,7 +65,7 @@ impl Places {
     }
 
     /// Runs `body` in a place; None if there is none.
-    fn with<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
+    pub fn with<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
         let take = |free: u32| free.checked_sub(1);
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
@@ -91,13 +97,19 @@ fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
 fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let mut small = [0; READ_SMALL];
     let client = match handshake::run(&socket, rules, &mut small) {
-        Ok(Opened { accepted, pending }) => Handover {
+        Ok(Opened {
+            accepted,
+            pending,
+            tls,
+        }) => Handover {
             socket,
             accepted,
             small: &mut small,
             pending,
+            tls,
         },
-        Err(reason) => return reason.counted(),
+        Err(Refused::Ended(reason)) => return reason.counted(),
+        Err(Refused::Stranger(stranger)) => return mask::show(rules, socket, peer, stranger),
     };
     STATS.ext_connections_created.add(1);
     let Some(dcs) = &rules.dcs else {
@@ -142,11 +154,12 @@ fn through_middle_proxy(
         accepted,
         small,
         pending,
+        tls,
     } = client;
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
-    let outbox = Outbox::new(Ctr::new(&accepted.send));
+    let outbox = Outbox::new(Ctr::new(&accepted.send), tls.is_some());
     let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
         return Close::Stopping.counted();
     };
@@ -163,7 +176,7 @@ fn through_middle_proxy(
         origin,
         set: set.cloned(),
     };
-    let inbound = reader::Inbound::new(accepted.receive, small, pending);
+    let inbound = reader::Inbound::new(accepted.receive, tls, small, pending);
     let (session, reason) = reader::run(session, inbound);
     let reason = session.client.ending().unwrap_or(reason);
     session.client.end(reason);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::{READ_SMALL, READY_WAIT};
+use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::middle::frame::{FRAME_HEAD, SEAL_ROOM};
 use mtproxy::proto::mtproto;
 use mtproxy::proto::rpc::MAX_REQUEST_HEAD;
@@ -44,6 +45,8 @@ pub fn run(mut session: Session, mut inbound: Inbound) -> (Session, Close) {
 /// The client's bytes, decrypted.
 pub struct Inbound<'a> {
     cipher: Ctr,
+    /// In fake TLS: takes its records apart.
+    tls: Option<Deframer>,
     small: &'a mut [u8; READ_SMALL],
     pending: Range<usize>,
     /// Length of the last packet: who sends large ones gets a large buffer at once.
@@ -52,9 +55,15 @@ pub struct Inbound<'a> {
 
 impl Inbound<'_> {
     /// `pending` is what of `small` was received and decrypted already.
-    pub fn new(cipher: Ctr, small: &mut [u8; READ_SMALL], pending: Range<usize>) -> Inbound<'_> {
+    pub fn new(
+        cipher: Ctr,
+        tls: Option<Deframer>,
+        small: &mut [u8; READ_SMALL],
+        pending: Range<usize>,
+    ) -> Inbound<'_> {
         Inbound {
             cipher,
+            tls,
             small,
             pending,
             last_len: 0,
@@ -69,12 +78,8 @@ impl Inbound<'_> {
     fn refill(&mut self, socket: &TcpStream) -> Result<(), Close> {
         self.small.copy_within(self.pending.clone(), 0);
         self.pending = 0..self.pending.len();
-        let n = read(
-            socket,
-            &mut self.cipher,
-            &mut self.small[self.pending.end..],
-        )?;
-        self.pending.end += n;
+        let place = &mut self.small[self.pending.end..];
+        self.pending.end += read(socket, &mut self.cipher, &mut self.tls, place)?;
         Ok(())
     }
 
@@ -88,16 +93,28 @@ impl Inbound<'_> {
 }
 
 /// Reads and decrypts at least one byte.
-fn read(mut socket: &TcpStream, cipher: &mut Ctr, out: &mut [u8]) -> Result<usize, Close> {
+fn read(
+    mut socket: &TcpStream,
+    cipher: &mut Ctr,
+    tls: &mut Option<Deframer>,
+    out: &mut [u8],
+) -> Result<usize, Close> {
     loop {
-        match socket.read(out) {
+        if tls.as_ref().is_some_and(Deframer::is_broken) {
+            return Err(Close::BadRecord);
+        }
+        let mut n = match socket.read(out) {
             Ok(0) => return Err(Close::ClientGone),
-            Ok(n) => {
-                cipher.apply(&mut out[..n]);
-                return Ok(n);
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Ok(n) => n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return Err(Close::ClientLost),
+        };
+        if let Some(tls) = tls {
+            n = tls.deframe(&mut out[..n]);
+        }
+        if n > 0 {
+            cipher.apply(&mut out[..n]);
+            return Ok(n);
         }
     }
 }
@@ -130,7 +147,8 @@ fn next_packet(session: &Session, inbound: &mut Inbound) -> Result<(Prefix, Buff
             session.client.receiving(packet.len());
             continue;
         }
-        at += read(socket, &mut inbound.cipher, &mut packet[at..room])?;
+        let place = &mut packet[at..room];
+        at += read(socket, &mut inbound.cipher, &mut inbound.tls, place)?;
     }
     inbound.last_len = prefix.len;
     Ok((prefix, packet))

@@ -10,7 +10,6 @@ pub fn run(request: &LinkRequest) -> Result<(), String> {
     let shown = links::Request {
         entries: &entries,
         port: config.ports.first().copied().unwrap_or(0),
-        domain: request.domain.as_deref(),
         qr: request.qr,
     };
     links::show(config, &shown).map_err(|e| format!("the links can't be written: {e}"))

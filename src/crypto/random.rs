@@ -6,6 +6,9 @@ use super::ctr::{Ctr, StreamKey};
 /// Bytes of seed: a key and a first counter block.
 pub const SEED_LEN: usize = 48;
 
+/// Bytes that the cipher gets at a time; from 256 on it takes its way of much stack.
+const PIECE: usize = 240;
+
 /// A generator; one per thread.
 pub struct Random {
     stream: Ctr,
@@ -46,6 +49,13 @@ impl Random {
         self.used = self.used.saturating_add(4);
         bytes.map_or(0, |b| u32::from_le_bytes(*b))
     }
+
+    /// Fills `out` with random bytes: block by block however many they are, for the sake of the
+    /// caller's stack (see [`Ctr`]).
+    pub fn fill(&mut self, out: &mut [u8]) {
+        out.fill(0);
+        out.chunks_mut(PIECE).for_each(|c| self.stream.apply(c));
+    }
 }
 
 #[cfg(test)]
@@ -72,5 +82,31 @@ mod tests {
             later.windows(2).all(|w| w[0] != w[1]),
             "blocks don't repeat"
         );
+    }
+
+    #[test]
+    fn fills_whatever_length_with_bytes_that_do_not_repeat() {
+        let mut random = Random::new(&[1; SEED_LEN]);
+        let (mut long, mut again) = ([0xaa; 5000], [0; 5000]);
+        random.fill(&mut long);
+        random.next_u32();
+        random.fill(&mut again);
+        let words = long.as_chunks::<8>().0.iter().chain(again.as_chunks().0);
+        let mut words: alloc::vec::Vec<_> = words.collect();
+        words.sort();
+        assert!(words.windows(2).all(|w| w[0] != w[1]));
+        let same = |old: u8| {
+            let mut out = [old; 300];
+            Random::new(&[2; SEED_LEN]).fill(&mut out);
+            out
+        };
+        assert_eq!(same(0), same(0xaa), "whatever was there");
+        for length in 0..600 {
+            let mut out = [0; 601];
+            random.fill(&mut out[..length]);
+            let zeros = out[..length].iter().filter(|b| **b == 0).count();
+            assert!(zeros <= 4 + length / 50, "{zeros} of {length}");
+            assert!(out[length..].iter().all(|b| *b == 0));
+        }
     }
 }

@@ -34,11 +34,12 @@ pub struct Setup {
 pub fn serve(setup: &Setup, mut client: Handover) -> Close {
     match connect(setup, &mut client) {
         Ok((dc, send)) => {
-            let ciphers = relay::Ciphers {
+            let layers = relay::Layers {
                 receive: client.accepted.receive,
                 send,
+                tls: client.tls,
             };
-            relay::run(client.socket, dc, ciphers, client.small)
+            relay::run(client.socket, dc, layers, client.small)
         }
         Err(reason) => reason.counted(),
     }

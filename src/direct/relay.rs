@@ -1,247 +1,214 @@
-//! Bytes between a client and its data centre, one thread for each direction, until both have ended.
-//! An end of one side is passed on as an end of that half only, so nothing in flight is lost.
+//! Bytes between a client and its data centre (`pair` has the two threads and the ends).
 //!
 //! A direction that is idle waits in a small read and holds nothing else. While its reads fill up it
 //! borrows what moves more at a time: a large pooled buffer upwards, where bytes go through two
-//! ciphers; a pipe downwards, through which the kernel moves them without a copy.
+//! ciphers; a pipe downwards, through which the kernel moves them without a copy. In fake TLS the
+//! record layer comes off upwards, and downwards each piece gets a record's header in front.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::{HALF_OPEN, PIPES_KEPT, READ_SMALL, RELAY_BUSY, RELAY_LINGER, RELAY_STEP};
+use mtproxy::limits::{PIPES_KEPT, READ_SMALL, RELAY_BUSY, RELAY_LINGER, RELAY_STEP};
+use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
 
 use crate::buffers::{self, Buffer};
+use crate::clock;
+use crate::pair::{self, Broken, Half, Pair};
 use crate::stats::{Close, STATS};
-use crate::sys::Pipe;
-use crate::threads;
+use crate::sys::{self, Pipe};
 
-/// Upwards: what the client sends is deciphered with one and enciphered with the other.
-pub struct Ciphers {
+/// What is done to bytes on their way.
+pub struct Layers {
     /// The client's stream to us.
     pub receive: Ctr,
     /// Our stream to the data centre.
     pub send: Ctr,
+    /// In fake TLS: takes the client's records apart. Then the client gets records, too.
+    pub tls: Option<Deframer>,
 }
 
 /// Relays until both halves have ended; counts and says what ended first.
-pub fn run(
-    client: TcpStream,
-    dc: TcpStream,
-    ciphers: Ciphers,
-    small: &mut [u8; READ_SMALL],
-) -> Close {
+pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
-    let down = pair.clone();
-    if !threads::run(Box::new(move || {
-        down.half(Close::DcClosed, || down.relay_down())
-    })) {
-        return Close::NoThread.counted();
-    }
-    let mut ciphers = ciphers;
-    pair.half(Close::ClientGone, || pair.relay_up(&mut ciphers, small));
-    pair.reason().counted()
+    let records = layers.tls.as_ref().map(|_| Sizer::new());
+    let up = |pair: &Pair| relay_up(pair, &mut layers, small);
+    let down = move |pair: &Pair| relay_down(pair, records);
+    pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down).counted()
 }
 
-/// Both sockets, and how far both halves are.
-struct Pair {
-    client: TcpStream,
-    dc: TcpStream,
-    /// Steps of both halves so far: changes as long as there is progress.
-    steps: AtomicU32,
-    ended: Mutex<Ended>,
-    both: Condvar,
-}
-
-#[derive(Default)]
-struct Ended {
-    halves: u8,
-    reason: Option<Close>,
-}
-
-/// A half's connection broke; which side is at fault.
-struct Broken(Close);
-
-impl Pair {
-    fn new(client: TcpStream, dc: TcpStream) -> Pair {
-        Pair {
-            client,
-            dc,
-            steps: AtomicU32::new(0),
-            ended: Mutex::default(),
-            both: Condvar::new(),
-        }
-    }
-
-    /// One direction from its start to the end of both. An orderly end is passed on and the other
-    /// half may go on while it makes progress. A data centre's broken connection is an end too: what
-    /// has come from it is on its way to the client. A client's broken connection ends both halves.
-    fn half(&self, orderly: Close, relay: impl FnOnce() -> Result<(), Broken>) {
-        let mut result = Err(Broken(Close::Panicked));
-        threads::guarded(|| result = relay());
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(()) => _ = ended.reason.get_or_insert(orderly),
-            Err(Broken(reason)) => {
-                ended.reason.get_or_insert(reason);
-                let _ = self.dc.shutdown(Shutdown::Both);
-                let of_client = if reason == Close::DcLost {
-                    Shutdown::Write
-                } else {
-                    Shutdown::Both
-                };
-                let _ = self.client.shutdown(of_client);
+fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
+    loop {
+        let mut n = read(&pair.client, small, CLIENT_LOST)?;
+        let mut taken = pass_up(pair, layers, &mut small[..n])?;
+        if taken && n == small.len() && buffers::excess() == 0 {
+            let mut large = Buffer::new(RELAY_STEP);
+            linger(&pair.client, Some(RELAY_LINGER));
+            while taken {
+                match read_soon(&pair.client, &mut large, CLIENT_LOST)? {
+                    Some(step) => n = step,
+                    None => break,
+                }
+                taken = pass_up(pair, layers, &mut large[..n])?;
+                if n < RELAY_BUSY {
+                    break;
+                }
             }
+            linger(&pair.client, None);
         }
-        ended.halves += 1;
-        if ended.halves == 2 {
-            self.both.notify_all();
+        if n == 0 {
+            let _ = pair.far.shutdown(Shutdown::Write);
+            return Ok(());
         }
-        while ended.halves < 2 {
-            let before = self.steps.load(Ordering::Relaxed);
-            let wait = self.both.wait_timeout(ended, HALF_OPEN);
-            let timed_out;
-            (ended, timed_out) = match wait {
-                Ok((guard, result)) => (guard, result.timed_out()),
-                Err(poisoned) => (poisoned.into_inner().0, false),
+        if !taken {
+            return discard(pair, small);
+        }
+    }
+}
+
+/// Whether the data centre takes these bytes.
+fn pass_up(pair: &Pair, layers: &mut Layers, mut bytes: &mut [u8]) -> Result<bool, Broken> {
+    if let Some(tls) = &mut layers.tls {
+        let len = tls.deframe(bytes);
+        bytes = &mut bytes[..len];
+    }
+    layers.receive.apply(bytes);
+    layers.send.apply(bytes);
+    pair.step();
+    STATS.direct_up_bytes.add(bytes.len() as u64);
+    let taken = (&pair.far).write_all(bytes).is_ok();
+    match &layers.tls {
+        Some(tls) if tls.is_broken() => Err(Broken::Client(Close::BadRecord)),
+        _ => Ok(taken),
+    }
+}
+
+/// The data centre takes no more, but what it has sent is still on its way to the client. Closing
+/// the client's connection with bytes unread would make the kernel drop that.
+fn discard(pair: &Pair, small: &mut [u8]) -> Half {
+    while read(&pair.client, small, CLIENT_LOST)? > 0 {}
+    Ok(())
+}
+
+fn relay_down(pair: &Pair, mut records: Option<Sizer>) -> Half {
+    let mut small = [0; READ_SMALL];
+    loop {
+        let body = &mut small[record::HEADER..];
+        let (mut n, room) = (read(&pair.far, body, DC_LOST)?, body.len());
+        pass_small_down(pair, &mut small, n, &mut records)?;
+        if n == room {
+            linger(&pair.far, Some(RELAY_LINGER));
+            n = match take_pipe() {
+                Some(pipe) => move_by_pipe(pair, pipe, &mut records)?,
+                None if buffers::excess() == 0 => {
+                    move_by_copy(pair, Buffer::new(RELAY_STEP), &mut records)?
+                }
+                None => n,
             };
-            let alone = ended.halves < 2;
-            if alone && timed_out && before == self.steps.load(Ordering::Relaxed) {
-                ended.reason = Some(Close::HalfOpen);
-                self.shut_down();
-            }
+            linger(&pair.far, None);
+        }
+        if n == 0 {
+            let _ = pair.client.shutdown(Shutdown::Write);
+            return Ok(());
         }
     }
+}
 
-    fn shut_down(&self) {
-        let _ = self.client.shutdown(Shutdown::Both);
-        let _ = self.dc.shutdown(Shutdown::Both);
+/// Passes on the `n` bytes that lie behind room for a record's header. They fit any record.
+fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, records: &mut Option<Sizer>) -> Half {
+    let mut start = record::HEADER;
+    if let Some(sizer) = records.as_mut().filter(|_| n > 0) {
+        sizer.next(clock::millis());
+        small[..start].copy_from_slice(&record::header(n));
+        start = 0;
     }
+    passed_down(pair, n);
+    let bytes = &small[start..record::HEADER + n];
+    (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
+}
 
-    fn reason(&self) -> Close {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.reason.unwrap_or(Close::Panicked)
-    }
+/// `n` bytes of the data centre's are on their way.
+fn passed_down(pair: &Pair, n: usize) {
+    pair.step();
+    STATS.direct_down_bytes.add(n as u64);
+}
 
-    fn relay_up(&self, ciphers: &mut Ciphers, small: &mut [u8]) -> Result<(), Broken> {
-        loop {
-            let mut n = read(&self.client, small, Close::ClientLost)?;
-            let mut taken = self.pass_up(ciphers, &mut small[..n]);
-            if taken && n == small.len() && buffers::excess() == 0 {
-                let mut large = Buffer::new(RELAY_STEP);
-                linger(&self.client, Some(RELAY_LINGER));
-                while taken {
-                    match read_soon(&self.client, &mut large, Close::ClientLost)? {
-                        Some(step) => n = step,
-                        None => break,
-                    }
-                    taken = self.pass_up(ciphers, &mut large[..n]);
-                    if n < RELAY_BUSY {
-                        break;
-                    }
-                }
-                linger(&self.client, None);
-            }
-            if n == 0 {
-                let _ = self.dc.shutdown(Shutdown::Write);
-                return Ok(());
-            }
-            if !taken {
-                return self.discard(small);
-            }
-        }
-    }
+/// How much of `left` bytes goes next: as much as a record takes, whose header is sent now.
+fn next_piece(pair: &Pair, left: usize, records: &mut Option<Sizer>) -> Result<usize, Broken> {
+    let Some(sizer) = records else {
+        return Ok(left);
+    };
+    let len = sizer.next(clock::millis()).min(left);
+    sys::send_more(&pair.client, &record::header(len)).map_err(|_| CLIENT_LOST)?;
+    Ok(len)
+}
 
-    /// Whether the data centre takes these bytes.
-    fn pass_up(&self, ciphers: &mut Ciphers, bytes: &mut [u8]) -> bool {
-        ciphers.receive.apply(bytes);
-        ciphers.send.apply(bytes);
-        self.steps.fetch_add(1, Ordering::Relaxed);
-        STATS.direct_up_bytes.add(bytes.len() as u64);
-        (&self.dc).write_all(bytes).is_ok()
-    }
-
-    /// The data centre takes no more, but what it has sent is still on its way to the client. Closing
-    /// the client's connection with bytes unread would make the kernel drop that.
-    fn discard(&self, small: &mut [u8]) -> Result<(), Broken> {
-        while read(&self.client, small, Close::ClientLost)? > 0 {}
-        Ok(())
-    }
-
-    fn relay_down(&self) -> Result<(), Broken> {
-        let mut small = [0; READ_SMALL];
-        loop {
-            let mut n = read(&self.dc, &mut small, Close::DcLost)?;
-            self.pass_down(&small[..n])?;
-            if n == small.len() {
-                linger(&self.dc, Some(RELAY_LINGER));
-                n = match take_pipe() {
-                    Some(pipe) => self.move_by_pipe(pipe)?,
-                    None if buffers::excess() == 0 => self.move_by_copy(Buffer::new(RELAY_STEP))?,
-                    None => n,
-                };
-                linger(&self.dc, None);
-            }
-            if n == 0 {
-                let _ = self.client.shutdown(Shutdown::Write);
-                return Ok(());
-            }
-        }
-    }
-
-    fn pass_down(&self, bytes: &[u8]) -> Result<(), Broken> {
-        self.steps.fetch_add(1, Ordering::Relaxed);
-        STATS.direct_down_bytes.add(bytes.len() as u64);
-        (&self.client)
-            .write_all(bytes)
-            .map_err(|_| Broken(Close::ClientLost))
-    }
-
-    /// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
-    fn move_by_pipe(&self, pipe: Pipe) -> Result<usize, Broken> {
-        loop {
-            let n = match pipe.fill(&self.dc, RELAY_STEP) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    keep_pipe(pipe);
-                    return Ok(1);
-                }
-                result => result.map_err(|_| Broken(Close::DcLost))?,
-            };
-            let mut left = n;
-            while left > 0 {
-                match pipe.empty(&self.client, left) {
-                    Ok(0) => return Err(Broken(Close::ClientLost)),
-                    Ok(gone) => left -= gone,
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    Err(_) => return Err(Broken(Close::ClientLost)),
-                }
-                self.steps.fetch_add(1, Ordering::Relaxed);
-            }
-            STATS.direct_down_bytes.add(n as u64);
-            if n < RELAY_BUSY {
+/// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
+fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<usize, Broken> {
+    loop {
+        let n = match pipe.fill(&pair.far, RELAY_STEP) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 keep_pipe(pipe);
-                return Ok(n);
-            }
-        }
-    }
-
-    /// The same where no pipe can be had.
-    fn move_by_copy(&self, mut large: Buffer) -> Result<usize, Broken> {
-        loop {
-            let Some(n) = read_soon(&self.dc, &mut large, Close::DcLost)? else {
                 return Ok(1);
-            };
-            self.pass_down(&large[..n])?;
-            if n < RELAY_BUSY {
-                return Ok(n);
             }
+            result => result.map_err(|_| DC_LOST)?,
+        };
+        let mut left = n;
+        while left > 0 {
+            let piece = next_piece(pair, left, records)?;
+            left -= piece;
+            empty(pair, &pipe, piece, left > 0)?;
+        }
+        STATS.direct_down_bytes.add(n as u64);
+        if n < RELAY_BUSY {
+            keep_pipe(pipe);
+            return Ok(n);
         }
     }
 }
+
+/// Moves the next `piece` bytes of the pipe to the client.
+fn empty(pair: &Pair, pipe: &Pipe, mut piece: usize, more: bool) -> Half {
+    while piece > 0 {
+        match pipe.empty(&pair.client, piece, more) {
+            Ok(0) => return Err(CLIENT_LOST),
+            Ok(gone) => piece -= gone,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return Err(CLIENT_LOST),
+        }
+        pair.step();
+    }
+    Ok(())
+}
+
+/// The same where no pipe can be had.
+fn move_by_copy(
+    pair: &Pair,
+    mut large: Buffer,
+    records: &mut Option<Sizer>,
+) -> Result<usize, Broken> {
+    loop {
+        let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
+            return Ok(1);
+        };
+        let mut rest = &large[..n];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(next_piece(pair, rest.len(), records)?);
+            (&pair.client).write_all(piece).map_err(|_| CLIENT_LOST)?;
+            passed_down(pair, piece.len());
+            rest = later;
+        }
+        if n < RELAY_BUSY {
+            return Ok(n);
+        }
+    }
+}
+
+const CLIENT_LOST: Broken = Broken::Client(Close::ClientLost);
+const DC_LOST: Broken = Broken::Far(Close::DcLost);
 
 /// How long reads of a busy relay wait, so that what it holds is given back when it falls idle.
 fn linger(socket: &TcpStream, wait: Option<Duration>) {
@@ -250,22 +217,17 @@ fn linger(socket: &TcpStream, wait: Option<Duration>) {
 }
 
 /// Reads what is there; None if nothing comes within the socket's timeout.
-fn read_soon(mut from: &TcpStream, buf: &mut [u8], lost: Close) -> Result<Option<usize>, Broken> {
-    loop {
-        match from.read(buf) {
-            Ok(n) => return Ok(Some(n)),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(_) => return Err(Broken(lost)),
-        }
-    }
+fn read_soon(from: &TcpStream, buf: &mut [u8], lost: Broken) -> Result<Option<usize>, Broken> {
+    pair::read_soon(from, buf).map_err(|_| lost)
 }
 
 /// Reads what is there; 0 at the end.
-fn read(from: &TcpStream, buf: &mut [u8], lost: Close) -> Result<usize, Broken> {
+fn read(from: &TcpStream, buf: &mut [u8], lost: Broken) -> Result<usize, Broken> {
     loop {
-        if let Some(n) = read_soon(from, buf, lost)? {
-            return Ok(n);
+        match pair::read_soon(from, buf) {
+            Ok(Some(n)) => return Ok(n),
+            Ok(None) => {}
+            Err(_) => return Err(lost),
         }
     }
 }
@@ -289,6 +251,7 @@ fn keep_pipe(pipe: Pipe) {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use std::io::Read;
     use std::net::TcpListener;
     use std::thread;
 
@@ -311,6 +274,14 @@ mod tests {
         bytes
     }
 
+    fn layers() -> Layers {
+        Layers {
+            receive: cipher(1),
+            send: cipher(2),
+            tls: None,
+        }
+    }
+
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.
     fn through(bytes: Vec<u8>, relay: impl FnOnce(&Pair) + Send + 'static) -> Vec<u8> {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
@@ -326,29 +297,50 @@ mod tests {
         got
     }
 
+    /// Without the records that a client of fake TLS gets, each of a length that TLS allows.
+    fn payload(wire: Vec<u8>, tls: bool) -> Vec<u8> {
+        if !tls {
+            return wire;
+        }
+        let (mut rest, mut out) = (&wire[..], Vec::new());
+        while let Some((head, behind)) = rest.split_first_chunk() {
+            let [0x17, 3, 3, high, low] = *head else {
+                panic!("{head:02x?}")
+            };
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            assert!((1..=16_640).contains(&len));
+            out.extend(&behind[..len]);
+            rest = &behind[len..];
+        }
+        assert!(rest.is_empty());
+        out
+    }
+
     #[test]
     fn down_by_pipe_and_by_copy_lose_nothing() {
         for len in [0, 1, READ_SMALL - 1, READ_SMALL, READ_SMALL + 1, 5_000_000] {
             let bytes = noise(len);
-            let got = through(bytes.clone(), |pair| assert!(pair.relay_down().is_ok()));
-            assert!(got == bytes, "{len} bytes");
-            let by_copy = |pair: &Pair| {
-                let large = || Buffer::new(RELAY_STEP);
-                while pair.move_by_copy(large()).is_ok_and(|n| n > 0) {}
-            };
-            let got = through(bytes.clone(), by_copy);
-            assert!(got == bytes, "{len} bytes by copy");
+            for records in [None, Some(Sizer::new())] {
+                let tls = records.is_some();
+                let copied = records.is_some().then(Sizer::new);
+                let down = |pair: &Pair| assert!(relay_down(pair, records).is_ok());
+                let got = through(bytes.clone(), down);
+                assert!(payload(got, tls) == bytes, "{len} bytes");
+                let by_copy = |pair: &Pair| {
+                    let mut records = copied;
+                    let large = || Buffer::new(RELAY_STEP);
+                    while move_by_copy(pair, large(), &mut records).is_ok_and(|n| n > 0) {}
+                };
+                let got = through(bytes.clone(), by_copy);
+                assert!(payload(got, tls) == bytes, "{len} bytes by copy");
+            }
         }
     }
 
     #[test]
     fn both_halves_end_one_after_the_other() {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let ciphers = Ciphers {
-            receive: cipher(1),
-            send: cipher(2),
-        };
-        let relaying = thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL]));
+        let relaying = thread::spawn(move || run(client, dc, layers(), &mut [0; READ_SMALL]));
         let up = noise(3_000_000);
         let mut wire = up.clone();
         cipher(1).apply(&mut wire);
@@ -375,11 +367,7 @@ mod tests {
     #[test]
     fn a_data_centre_that_closes_while_the_client_speaks_loses_nothing() {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let ciphers = Ciphers {
-            receive: cipher(1),
-            send: cipher(2),
-        };
-        let relaying = thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL]));
+        let relaying = thread::spawn(move || run(client, dc, layers(), &mut [0; READ_SMALL]));
         let down = noise(3_000_000);
         let answer = down.clone();
         let answering = thread::spawn(move || far_dc.write_all(&answer).unwrap());

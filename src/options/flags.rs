@@ -5,6 +5,7 @@
 use super::table::FLAGS;
 use super::values::Wrong;
 use super::{Typed, UsageError};
+use mtproxy::proto::secret::SecretEntry;
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -54,12 +55,17 @@ impl Flag {
             }
         };
         let value = value.unwrap_or_default();
+        // In the wrong place it is a secret all the same.
+        let got = || match SecretEntry::parse(&value) {
+            Ok(_) => "a secret".into(),
+            Err(_) => format!("{value:?}"),
+        };
         result.map_err(|wrong| match wrong {
             Wrong::Expected(what) => {
-                UsageError::new(format!("{label}: expected {what}, got {value:?}"))
+                UsageError::new(format!("{label}: expected {what}, got {}", got()))
             }
             Wrong::Exit(code, what) => {
-                let text = format!("{label}: expected {what}, got {value:?}");
+                let text = format!("{label}: expected {what}, got {}", got());
                 UsageError { text, code }
             }
             Wrong::Hidden(text) => UsageError::new(format!("{label}: {text}")),
@@ -146,15 +152,16 @@ pub fn help() -> String {
 }
 
 /// What begins the help.
-const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [FLAGS]
+const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [-D DOMAIN] [FLAGS]
        mtproxy [run] -H PORT -S SECRET [-P TAG] [--aes-pwd FILE] [FLAGS] CONFIG
        mtproxy link -S SECRET [-H PORT] [--server HOST] [-D DOMAIN] [--qr]
        mtproxy secret [DOMAIN]
 
 Without CONFIG clients are taken straight to Telegram, and without -S a secret is made up and its
-link shown. CONFIG is Telegram's list of middle proxies, https://core.telegram.org/getProxyConfig,
-and the file for --aes-pwd is https://core.telegram.org/getProxySecret. Both change: fetch them
-daily. link shows the links of a proxy, and takes its flags; secret makes up a secret.
+link shown. With -D the proxy passes for a web site (fake TLS). CONFIG is Telegram's list of middle
+proxies, https://core.telegram.org/getProxyConfig, and the file for --aes-pwd is
+https://core.telegram.org/getProxySecret. Both change: fetch them daily. link shows the links of a
+proxy, and takes its flags; secret makes up a secret.
 
 ";
 

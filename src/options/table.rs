@@ -3,10 +3,11 @@
 
 use super::Command;
 use super::flags::{Apply, Flag};
+use super::tls::{apply_domain, apply_hybrid, apply_mask, apply_mask_max, apply_skew};
 use super::values::{
-    MAX_COUNT, Wrong, apply_buffers, apply_dc_override, apply_domain, apply_http_ports,
+    MAX_COUNT, apply_address, apply_aes_pwd, apply_buffers, apply_dc_override, apply_http_ports,
     apply_nat_info, apply_ping_interval, apply_port, apply_proxy_tag, apply_secret,
-    apply_secret_file, apply_server, number,
+    apply_secret_file, apply_server, apply_user, apply_verbosity, number,
 };
 
 /// Every flag, in the order of the help: capitals and digits, small letters, long ones.
@@ -31,8 +32,10 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         short: Some('D'),
         long: "domain",
-        value: " DOMAIN",
-        help: "only for link: show links for fake TLS with this domain, which is not there yet",
+        value: " HOST[:PORT]",
+        help: "serve fake TLS only, as this web site; who doesn't know the secret is taken to the site \
+               itself, on this port (default 443); IPv6 in brackets; repeatable, the first is for \
+               visitors who name none; the domain of an ee secret counts too",
         apply: Apply::Value(apply_domain),
     },
     Flag {
@@ -74,7 +77,8 @@ pub const FLAGS: &[Flag] = &[
         long: "mtproto-secret",
         value: " SECRET[:LABEL[:LIMIT]]",
         help: "a secret that clients must know: 32 hexadecimal digits, the same with dd in front \
-               (padded packets), or base64url of either; a label is its name in messages, a limit \
+               (padded packets) or with ee in front and a domain behind (fake TLS), or base64url of \
+               these; a label is its name in messages, a limit \
                is not applied yet; up to 16 times",
         apply: Apply::Value(apply_secret),
     },
@@ -90,7 +94,7 @@ pub const FLAGS: &[Flag] = &[
         short: Some('W'),
         long: "window-clamp",
         value: " BYTES",
-        help: "limit of a client's TCP window, default 131072; 0 for none",
+        help: "limit of a client's TCP window, default 131072, with fake TLS none; 0 for none",
         apply: Apply::Value(|typed, text| {
             typed.window_clamp = Some(number(text, 0..=MAX_COUNT)?);
             Ok(())
@@ -135,51 +139,36 @@ pub const FLAGS: &[Flag] = &[
         long: "user",
         value: " NAME",
         help: "become this user when started as root (default: mtproxy, else nobody)",
-        apply: Apply::Value(|typed, text| match text.is_empty() {
-            true => Err(Wrong::Expected("a user's name".into())),
-            false => {
-                typed.user = Some(text.into());
-                Ok(())
-            }
-        }),
+        apply: Apply::Value(apply_user),
     },
     Flag {
         short: Some('v'),
         long: "verbosity",
         value: "[=N]",
         help: "log more; each -v adds one, --verbosity=N sets it",
-        apply: Apply::Optional(|typed, text| {
-            typed.verbosity = match text {
-                Some(text) => number(text, 0..=MAX_COUNT)?,
-                None => typed.verbosity.saturating_add(1),
-            };
-            Ok(())
-        }),
+        apply: Apply::Optional(apply_verbosity),
     },
     Flag {
         short: None,
         long: "address",
         value: " IPV4",
         help: "listen on this address (not with -6) and dial middle proxies from it",
-        apply: Apply::Value(|typed, text| {
-            let address = text.parse().ok();
-            let what = || Wrong::Exit(4, "an IPv4 address".into());
-            typed.address = Some(address.ok_or_else(what)?);
-            Ok(())
-        }),
+        apply: Apply::Value(apply_address),
     },
     Flag {
         short: None,
         long: "aes-pwd",
         value: " FILE",
         help: "Telegram's proxy-secret file (default: secret in the current directory)",
-        apply: Apply::Value(|typed, text| match text.is_empty() {
-            true => Err(Wrong::Expected("a file's name".into())),
-            false => {
-                typed.aes_pwd = Some(text.into());
-                Ok(())
-            }
-        }),
+        apply: Apply::Value(apply_aes_pwd),
+    },
+    Flag {
+        short: None,
+        long: "allow-plain",
+        value: "",
+        help: "fake TLS: serve clients without it too; who sends the right bytes then sees that this \
+               is no web site",
+        apply: Apply::Alone(|typed| typed.allow_plain = true),
     },
     Flag {
         short: None,
@@ -202,6 +191,30 @@ pub const FLAGS: &[Flag] = &[
         value: "",
         help: "serve statistics over HTTP on the port of -p",
         apply: Apply::Alone(|typed| typed.http_stats = true),
+    },
+    Flag {
+        short: None,
+        long: "mask",
+        value: " HOST:PORT",
+        help: "fake TLS: take everybody who isn't a client here, such as to a web server of one's own \
+               (IPv6 in brackets), instead of to the site of the domain that was asked for",
+        apply: Apply::Value(apply_mask),
+    },
+    Flag {
+        short: None,
+        long: "mask-max",
+        value: " N",
+        help: "fake TLS: take at most N such visitors there at a time, default 64; more are closed, with \
+               0 all of them",
+        apply: Apply::Value(apply_mask_max),
+    },
+    Flag {
+        short: None,
+        long: "mask-proxy-protocol",
+        value: "",
+        help: "tell the server of --mask the visitor's address, in a PROXY protocol v2 header, which \
+               it must expect",
+        apply: Apply::Alone(|typed| typed.mask_proxy_protocol = true),
     },
     Flag {
         short: None,
@@ -266,6 +279,22 @@ pub const FLAGS: &[Flag] = &[
         value: " HOST",
         help: "the name or address that links show (default: this machine's public address)",
         apply: Apply::Value(apply_server),
+    },
+    Flag {
+        short: None,
+        long: "tls-hybrid",
+        value: " on/off",
+        help: "fake TLS: off never answers with a key of the hybrid group X25519MLKEM768, even if the \
+               site does; default on",
+        apply: Apply::Value(apply_hybrid),
+    },
+    Flag {
+        short: None,
+        long: "tls-skew",
+        value: " BACK[,AHEAD]",
+        help: "fake TLS: seconds that a client's clock may be behind this one, and ahead of it; \
+               default 600,3",
+        apply: Apply::Value(apply_skew),
     },
     Flag {
         short: None,

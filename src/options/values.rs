@@ -3,7 +3,7 @@
 
 use super::{DcOverride, Typed};
 use mtproxy::limits::{MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS};
-use mtproxy::proto::secret::{SecretEntry, parse_domain, parse_hex16};
+use mtproxy::proto::secret::{SecretEntry, parse_hex16};
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -96,10 +96,34 @@ pub fn apply_secret_file(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-pub fn apply_domain(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let what = "a domain of 1 to 182 letters, digits, - _ or .";
-    let domain = parse_domain(text).map_err(|_| Wrong::Expected(what.into()))?;
-    typed.domain = Some(domain);
+pub fn apply_user(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Err(Wrong::Expected("a user's name".into()));
+    }
+    typed.user = Some(text.into());
+    Ok(())
+}
+
+pub fn apply_verbosity(typed: &mut Typed, text: Option<&str>) -> Result<(), Wrong> {
+    typed.verbosity = match text {
+        Some(text) => number(text, 0..=MAX_COUNT)?,
+        None => typed.verbosity.saturating_add(1),
+    };
+    Ok(())
+}
+
+pub fn apply_address(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let address = text.parse().ok();
+    let what = || Wrong::Exit(4, "an IPv4 address".into());
+    typed.address = Some(address.ok_or_else(what)?);
+    Ok(())
+}
+
+pub fn apply_aes_pwd(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Err(Wrong::Expected("a file's name".into()));
+    }
+    typed.aes_pwd = Some(text.into());
     Ok(())
 }
 
@@ -111,13 +135,11 @@ pub fn apply_server(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
 
 pub fn apply_dc_override(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
     let parsed = text.split_once(':').and_then(|(id, address)| {
-        let (name, digits) = address.rsplit_once(':')?;
-        // Without its brackets an IPv6 address would swallow the port.
-        let named = !name.contains(':') || name.starts_with('[');
+        let (host, port) = host_port(address)?;
         Some(DcOverride {
             id: DcId(id.parse().ok().filter(|id| *id != 0 && *id != i16::MIN)?),
-            host: host(name).filter(|_| named)?,
-            port: port(digits, 1..=u16::MAX)?,
+            host,
+            port,
         })
     });
     let what = "ID:HOST:PORT with the number of a data centre, IPv6 addresses in brackets";
@@ -126,8 +148,16 @@ pub fn apply_dc_override(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// `HOST:PORT`, the host as [`host`] gives it, the port not 0.
+pub fn host_port(text: &str) -> Option<(String, u16)> {
+    let (name, digits) = text.rsplit_once(':')?;
+    // Without its brackets an IPv6 address would swallow the port.
+    let named = !name.contains(':') || name.starts_with('[');
+    Some((host(name).filter(|_| named)?, port(digits, 1..=u16::MAX)?))
+}
+
 /// A host's name or an IP address, IPv6 with or without brackets; without them what comes back.
-fn host(text: &str) -> Option<String> {
+pub fn host(text: &str) -> Option<String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
         return Some(address.to_string());

@@ -1,0 +1,95 @@
+//! Strangers: whoever does not prove to know a secret before our first byte talks to the site whose
+//! name this server bears, with every byte that came so far, until either side ends
+//! (protocol.md 5.6). Only configured addresses are ever dialled.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use mtproxy::limits::{MASK_BUFFER, MASK_IDLE, MASK_LOOKUP};
+use mtproxy::proto::faketls::client_hello::{RANDOM_AT, RANDOM_END};
+
+use super::Rules;
+use super::tls::{FakeTls, Stranger};
+use crate::buffers::Buffer;
+use crate::pair::{self, Broken, Half, Pair};
+use crate::stats::{Close, STATS};
+
+/// Shows a stranger the site, if there is a place; returns when that is over.
+#[inline(never)] // see `live`
+pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Stranger) -> Close {
+    if let Some(tls) = &rules.tls {
+        let shown = tls.places.with(|| relay(tls, socket, peer, stranger));
+        if shown.is_none() {
+            STATS.mask_refused_full.add(1);
+        }
+    }
+    Close::Masked.counted()
+}
+
+fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {
+    let random = stranger.received.bytes().get(RANDOM_AT..RANDOM_END);
+    if random.is_some_and(|random| tls.sites.is_own_probe(random)) {
+        return;
+    }
+    let ours = socket
+        .local_addr()
+        .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+    let addresses = stranger.site.addresses(ours.port(), MASK_LOOKUP);
+    let Some(mut site) = tls.sites.dial(&addresses, Some((peer, ours))) else {
+        STATS.mask_unreachable.add(1);
+        return;
+    };
+    STATS.mask_connections.add(1);
+    let begun = (|| {
+        let _ = site.set_nodelay(true);
+        for socket in [&socket, &site] {
+            socket.set_read_timeout(Some(MASK_IDLE))?;
+            socket.set_write_timeout(Some(MASK_IDLE))?;
+        }
+        site.write_all(stranger.received.bytes())
+    })();
+    let ended = stranger.ended;
+    // Its buffer is not needed while the rest goes on.
+    drop(stranger);
+    if begun.is_err() {
+        return;
+    }
+    let pair = Arc::new(Pair::new(socket, site));
+    let up = |pair: &Pair| match ended {
+        true => shut(&pair.far),
+        false => copy(pair, &pair.client, &pair.far),
+    };
+    let down = |pair: &Pair| copy(pair, &pair.far, &pair.client);
+    pair::run(&pair, [Close::Masked; 2], up, down);
+}
+
+/// One direction, until its source ends or both are silent for too long.
+fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
+    let is_up = std::ptr::eq(from, &pair.client);
+    let mut buffer = Buffer::new(MASK_BUFFER);
+    let mut steps = pair.steps();
+    let mut taken = true;
+    loop {
+        match pair::read_soon(from, &mut buffer) {
+            Ok(Some(0)) => return shut(to),
+            Ok(Some(n)) => {
+                taken = taken && to.write_all(&buffer[..n]).is_ok();
+                // What the site has sent before it closed is still on its way to the stranger.
+                if !taken && !is_up {
+                    return Err(Broken::Client(Close::Masked));
+                }
+            }
+            Ok(None) if steps == pair.steps() => return Err(Broken::Client(Close::Masked)),
+            Ok(None) => steps = pair.steps(),
+            Err(_) if is_up => return Err(Broken::Client(Close::Masked)),
+            Err(_) => return Err(Broken::Far(Close::Masked)),
+        }
+        pair.step();
+    }
+}
+
+fn shut(to: &TcpStream) -> Half {
+    let _ = to.shutdown(Shutdown::Write);
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! Fake TLS: a client's hello, our answer, and the first record behind it (protocol.md 5). Who has not
+//! proven to know a secret before our answer is a [`Stranger`]; what goes wrong later has proven it,
+//! and is read and discarded like any header that fits nothing.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use mtproxy::crypto::random::Random;
+use mtproxy::limits::{
+    CLIENT_HANDSHAKE, FIRST_RECORD, HEADER_LEN, MAX_HELLO, MAX_HELLO_RECORDS, READ_SMALL,
+};
+use mtproxy::proto::faketls::client_hello::{self, ClientHello, Progress, as_one_record, progress};
+use mtproxy::proto::faketls::record::{self, Deframer};
+use mtproxy::proto::faketls::server_hello;
+use mtproxy::proto::secret::Secret;
+
+use super::handshake::{Opened, Refused, discard, open, plain, read_until};
+use super::{Places, Rules};
+use crate::buffers::Buffer;
+use crate::replay::{Seen, Verdict};
+use crate::sites::{Site, Sites};
+use crate::stats::{Close, Counter, STATS};
+use crate::{clock, sys};
+
+/// What -D and the flags around it ask for.
+pub struct FakeTls {
+    /// The domains and their sites.
+    pub sites: Arc<Sites>,
+    /// Hellos that were let in.
+    pub replays: Mutex<Seen>,
+    /// --tls-skew: seconds that a hello's stamp may lie back and ahead.
+    pub skew: (u32, u32),
+    /// --tls-hybrid
+    pub hybrid: bool,
+    /// --allow-plain
+    pub allow_plain: bool,
+    /// --mask-max
+    pub places: Places,
+}
+
+/// Who is to be shown a site.
+pub struct Stranger<'a> {
+    /// The one whose name was asked for, else the first.
+    pub site: &'a Site,
+    /// All that came.
+    pub received: Received<'a>,
+    /// The stranger has ended its half.
+    pub ended: bool,
+}
+
+/// What has come so far: on the thread's stack, or in a pooled buffer when it is more.
+pub struct Received<'a> {
+    small: &'a mut [u8; READ_SMALL],
+    large: Option<Buffer>,
+    len: usize,
+}
+
+impl Received<'_> {
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.large {
+            Some(large) => &large[..self.len],
+            None => &self.small[..self.len],
+        }
+    }
+
+    fn read(&mut self, socket: &TcpStream, deadline: Instant) -> Result<(), Close> {
+        let room = self.large.as_ref().map_or(READ_SMALL, |large| large.len());
+        if self.len == room {
+            // No more than a hello takes, so this ends.
+            let mut larger =
+                Buffer::new((2 * room).min(MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER));
+            larger[..room].copy_from_slice(self.bytes());
+            self.large = Some(larger);
+        }
+        let place = match &mut self.large {
+            Some(large) => &mut large[self.len..],
+            None => &mut self.small[self.len..],
+        };
+        self.len += read_until(socket, deadline, place)?;
+        Ok(())
+    }
+}
+
+/// How the first phase ended.
+enum First<'a> {
+    /// Our answer is sent.
+    Answered,
+    /// It isn't TLS, and may be a client without it.
+    Plain,
+    /// A stranger: why, to which site if not the first, and whether it has ended its half.
+    Stranger(&'static Counter, Option<&'a Site>, bool),
+    /// The connection is gone.
+    Gone(Close),
+}
+
+/// Takes a client in, or says who it is instead.
+pub fn enter<'a>(
+    socket: &TcpStream,
+    rules: &'a Rules,
+    tls: &'a FakeTls,
+    small: &'a mut [u8; READ_SMALL],
+) -> Result<Opened, Refused<'a>> {
+    let mut received = Received {
+        small,
+        large: None,
+        len: 0,
+    };
+    let deadline = Instant::now() + CLIENT_HANDSHAKE;
+    let (counter, site, ended) = match first_phase(socket, rules, tls, &mut received, deadline) {
+        First::Answered => {
+            return first_record(socket, rules, received.small).map_err(Refused::Ended);
+        }
+        First::Plain => {
+            let Received { small, len, .. } = &mut received;
+            let ended = match plain(socket, rules, small, len, deadline) {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) | Err(Close::HandshakeTimeout) => false,
+                Err(Close::ClientGone) => true,
+                Err(reason) => return Err(Refused::Ended(reason)),
+            };
+            (&STATS.tls_refused_not_tls, None, ended)
+        }
+        First::Stranger(counter, site, ended) => (counter, site, ended),
+        First::Gone(reason) => return Err(Refused::Ended(reason)),
+    };
+    counter.add(1);
+    let Some(site) = site.or(tls.sites.default()) else {
+        return Err(Refused::Ended(Close::Masked));
+    };
+    Err(Refused::Stranger(Stranger {
+        site,
+        received,
+        ended,
+    }))
+}
+
+#[inline(never)] // see `live`
+fn first_phase<'a>(
+    socket: &TcpStream,
+    rules: &Rules,
+    tls: &'a FakeTls,
+    received: &mut Received,
+    deadline: Instant,
+) -> First<'a> {
+    loop {
+        match progress(received.bytes()) {
+            Progress::Complete(len) => {
+                let result = answer(socket, rules, tls, received.bytes(), len);
+                return result.map_or_else(|first| first, |()| First::Answered);
+            }
+            Progress::NotAHello if tls.allow_plain && received.large.is_none() => {
+                return First::Plain;
+            }
+            Progress::NotAHello => {
+                return First::Stranger(&STATS.tls_refused_not_tls, None, false);
+            }
+            Progress::Incomplete => {}
+        }
+        let ended = match received.read(socket, deadline) {
+            Ok(()) => continue,
+            Err(Close::ClientGone) if received.len > 0 => true,
+            Err(Close::HandshakeTimeout) => false,
+            Err(reason) => return First::Gone(reason),
+        };
+        return First::Stranger(&STATS.tls_refused_incomplete, None, ended);
+    }
+}
+
+/// Judges a hello, and answers it if its sender knows a secret.
+fn answer<'a>(
+    socket: &TcpStream,
+    rules: &Rules,
+    tls: &'a FakeTls,
+    received: &[u8],
+    len: usize,
+) -> Result<(), First<'a>> {
+    let no = |counter, site| First::Stranger(counter, site, false);
+    let record = as_one_record(&received[..len]).unwrap_or_default();
+    let asked = client_hello::server_name(&record);
+    let site = asked.and_then(|name| tls.sites.named(name));
+    let hello = ClientHello::parse(&record).filter(|_| len == received.len());
+    let hello = hello.ok_or(no(&STATS.tls_refused_malformed, site))?;
+    let site = site.ok_or(no(&STATS.tls_refused_unknown_name, None))?;
+    let secret = judge(rules, tls, &hello).map_err(|counter| no(counter, Some(site)))?;
+    STATS.tls_hellos_accepted.add(1);
+    send_answer(socket, tls, &hello, secret, site).map_err(|_| First::Gone(Close::ClientLost))
+}
+
+/// The secret that a hello proves; else what to count.
+#[inline(never)] // see `live`
+fn judge<'a>(
+    rules: &'a Rules,
+    tls: &FakeTls,
+    hello: &ClientHello,
+) -> Result<&'a Secret, &'static Counter> {
+    let mut tries = rules.secrets.iter();
+    let fitting = tries.find_map(|secret| Some((secret, hello.verify(secret)?)));
+    let (secret, stamp) = fitting.ok_or(&STATS.tls_refused_bad_digest)?;
+    let age = i64::try_from(clock::unix()).unwrap_or(0) - i64::from(stamp);
+    let (back, ahead) = tls.skew;
+    if age >= i64::from(back) || age < -i64::from(ahead) {
+        return Err(&STATS.tls_refused_skew);
+    }
+    let [key, _] = hello.random().as_chunks::<16>().0 else {
+        return Err(&STATS.tls_refused_bad_digest);
+    };
+    let mut seen = tls.replays.lock().unwrap_or_else(PoisonError::into_inner);
+    match seen.admit(key, stamp) {
+        Verdict::Fresh => Ok(secret),
+        Verdict::Seen => Err(&STATS.tls_refused_replay),
+        Verdict::TooOld => Err(&STATS.tls_refused_skew),
+    }
+}
+
+/// Answers as the site would.
+#[inline(never)] // see `live`
+fn send_answer(
+    socket: &TcpStream,
+    tls: &FakeTls,
+    hello: &ClientHello,
+    secret: &Secret,
+    site: &Site,
+) -> std::io::Result<()> {
+    let mut random = RANDOM.with_borrow_mut(|slot| match slot.take() {
+        Some(random) => Ok(random),
+        None => sys::random_array().map(|seed| Box::new(Random::new(&seed))),
+    })?;
+    let choice = site.choose(hello, tls.hybrid, random.next_u32());
+    let len = server_hello::answer_len(&choice.look, choice.flight);
+    let mut buffer = Buffer::new(len);
+    let key = server_hello::public_key(sys::random_array()?);
+    let mut fill = |bytes: &mut [u8]| random.fill(bytes);
+    let out = &mut buffer[..len];
+    server_hello::answer(out, hello, secret, &choice.look, &key, &mut fill);
+    RANDOM.set(Some(random));
+    let (first, second) = out.split_at(choice.split.unwrap_or(len).min(len));
+    send_all(socket, first)?;
+    send_all(socket, second)
+}
+
+/// A new connection takes all of this at once; one that doesn't must not hold the thread for long.
+fn send_all(mut socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    let sent = sys::send_now(socket, bytes)?;
+    if sent < bytes.len() {
+        socket.set_write_timeout(Some(CLIENT_HANDSHAKE))?;
+        socket.write_all(&bytes[sent..])?;
+        socket.set_write_timeout(None)?;
+    }
+    Ok(())
+}
+
+/// The header in the first record behind our answer. Phones open connections early, so this has a
+/// longer deadline of its own.
+fn first_record(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+) -> Result<Opened, Close> {
+    let deadline = Instant::now() + FIRST_RECORD;
+    let mut tls = Deframer::new();
+    let mut len = 0;
+    while len < HEADER_LEN {
+        let n = read_until(socket, deadline, &mut small[len..])?;
+        len += tls.deframe(&mut small[len..len + n]);
+        if len < HEADER_LEN && tls.is_broken() {
+            discard(socket, deadline, small);
+            return Err(Close::BadRecord);
+        }
+    }
+    // Clients pad in fake TLS.
+    if let Some(opened) = open(socket, &rules.secrets, true, small, len, Some(tls))? {
+        return Ok(opened);
+    }
+    discard(socket, deadline, small);
+    Err(Close::NoSecretFits)
+}
+
+thread_local! {
+    /// Fills records: nobody checks these bytes, but they must look random.
+    static RANDOM: RefCell<Option<Box<Random>>> = const { RefCell::new(None) };
+}

@@ -1,0 +1,132 @@
+//! Two connections whose bytes are relayed into each other, one thread for each direction, until both
+//! halves have ended. An end of one side is passed on as an end of that half only, so nothing in
+//! flight is lost. `direct` relays a client and its data centre so, `client` a stranger and the site
+//! that it is shown.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use mtproxy::limits::HALF_OPEN;
+
+use crate::stats::Close;
+use crate::threads;
+
+/// Both connections, and how far both halves are.
+pub struct Pair {
+    /// Who has come to us.
+    pub client: TcpStream,
+    /// Where it is taken.
+    pub far: TcpStream,
+    /// Steps of both halves so far: changes as long as there is progress.
+    steps: AtomicU32,
+    ended: Mutex<Ended>,
+    both: Condvar,
+}
+
+#[derive(Default)]
+struct Ended {
+    halves: u8,
+    reason: Option<Close>,
+}
+
+/// Why a half can't go on.
+pub enum Broken {
+    /// The client's connection broke, or nothing that it still says is of use: both halves end.
+    Client(Close),
+    /// The other connection broke: what has come from it is on its way to the client.
+    Far(Close),
+}
+
+/// One direction: relays until its source has ended, passes that on, and returns.
+pub type Half = Result<(), Broken>;
+
+/// Relays until both halves have ended; says what ended first. A half that returns orderly has ended
+/// for `orderly`: first the client's, then the other one's.
+pub fn run(
+    pair: &Arc<Pair>,
+    orderly: [Close; 2],
+    up: impl FnOnce(&Pair) -> Half,
+    down: impl FnOnce(&Pair) -> Half + Send + 'static,
+) -> Close {
+    let theirs = pair.clone();
+    let job = move || theirs.half(orderly[1], || down(&theirs));
+    if !threads::run(Box::new(job)) {
+        return Close::NoThread;
+    }
+    pair.half(orderly[0], || up(pair));
+    let ended = pair.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    ended.reason.unwrap_or(Close::Panicked)
+}
+
+impl Pair {
+    /// Neither half has begun.
+    pub fn new(client: TcpStream, far: TcpStream) -> Pair {
+        Pair {
+            client,
+            far,
+            steps: AtomicU32::new(0),
+            ended: Mutex::default(),
+            both: Condvar::new(),
+        }
+    }
+
+    /// There was progress.
+    pub fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Steps of both halves so far.
+    pub fn steps(&self) -> u32 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// One direction from its start to the end of both. The other half may go on while it makes
+    /// progress.
+    fn half(&self, orderly: Close, relay: impl FnOnce() -> Half) {
+        let mut result = Err(Broken::Client(Close::Panicked));
+        threads::guarded(|| result = relay());
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reason, of_client) = match result {
+            Ok(()) => (orderly, None),
+            Err(Broken::Client(reason)) => (reason, Some(Shutdown::Both)),
+            Err(Broken::Far(reason)) => (reason, Some(Shutdown::Write)),
+        };
+        ended.reason.get_or_insert(reason);
+        if let Some(how) = of_client {
+            let _ = self.far.shutdown(Shutdown::Both);
+            let _ = self.client.shutdown(how);
+        }
+        ended.halves += 1;
+        if ended.halves == 2 {
+            self.both.notify_all();
+        }
+        while ended.halves < 2 {
+            let before = self.steps();
+            let wait = self.both.wait_timeout(ended, HALF_OPEN);
+            let timed_out;
+            (ended, timed_out) = match wait {
+                Ok((guard, result)) => (guard, result.timed_out()),
+                Err(poisoned) => (poisoned.into_inner().0, false),
+            };
+            if ended.halves < 2 && timed_out && before == self.steps() {
+                ended.reason = Some(Close::HalfOpen);
+                let _ = self.client.shutdown(Shutdown::Both);
+                let _ = self.far.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// Reads what is there, 0 at the end; None if nothing comes within the socket's timeout.
+pub fn read_soon(mut from: &TcpStream, buf: &mut [u8]) -> std::io::Result<Option<usize>> {
+    loop {
+        match from.read(buf) {
+            Ok(n) => return Ok(Some(n)),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}

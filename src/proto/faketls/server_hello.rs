@@ -1,0 +1,212 @@
+//! The answer to a client that has proven its secret: ServerHello, ChangeCipherSpec and one record
+//! that stands for the rest of a server's first flight (protocol.md 5.4).
+//!
+//! Nobody but the client can tell it from a real one: the keys behind it belong to nobody.
+
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::client_hello::{
+    Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, RANDOM_AT, RANDOM_END, X25519_GROUP, hmac,
+};
+use super::record;
+use crate::limits::MAX_FLIGHT;
+use crate::proto::secret::Secret;
+use crate::proto::wire::Writer;
+
+/// How the first flight of a server looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// Which cipher it chose.
+    pub cipher: Cipher,
+    /// Whether it chose X25519MLKEM768, not X25519.
+    pub hybrid: bool,
+    /// Whether supported_versions stands before the key share.
+    pub versions_first: bool,
+}
+
+/// Bytes of the answer whose one encrypted record has `flight` bytes of payload: 138 more than these,
+/// 1226 more with a hybrid key share.
+pub fn answer_len(look: &Look, flight: usize) -> usize {
+    let longer = usize::from(hybrid_part(look));
+    PLAIN_LEN.saturating_add(longer).saturating_add(flight)
+}
+
+/// Fills `out` with the answer to `hello`; its length decides how long the encrypted record is
+/// ([`answer_len`]). `key` is a public value ([`public_key`]) that nobody else gets; `fill` makes
+/// random bytes. None if `out` is too short, or longer than a record may be.
+#[inline(never)] // the hash's stack is not the caller's
+pub fn answer(
+    out: &mut [u8],
+    hello: &ClientHello,
+    secret: &Secret,
+    look: &Look,
+    key: &[u8; 32],
+    fill: &mut dyn FnMut(&mut [u8]),
+) -> Option<()> {
+    let flight = out.len().checked_sub(answer_len(look, 0))?;
+    if flight > MAX_FLIGHT {
+        return None;
+    }
+    fill(out);
+    let longer = hybrid_part(look);
+    let start = put_start(out, hello, look, longer)?;
+    let end = start.checked_add(usize::from(longer))?;
+    let mut rest = Writer::new(out.get_mut(end..)?);
+    rest.put(key);
+    if !look.versions_first {
+        rest.put(&VERSIONS);
+    }
+    rest.put(&CHANGE_CIPHER).put(&record::header(flight));
+    rest.finish()?;
+    let random = hmac(secret, &[hello.random(), out]);
+    out.get_mut(RANDOM_AT..RANDOM_END)?.copy_from_slice(&random);
+    Some(())
+}
+
+/// Writes everything up to the key share itself, with zeros for the random; returns how long it is.
+fn put_start(out: &mut [u8], hello: &ClientHello, look: &Look, longer: u16) -> Option<usize> {
+    let plus = |length: u16| length.saturating_add(longer).to_be_bytes();
+    let group = if look.hybrid {
+        HYBRID_GROUP
+    } else {
+        X25519_GROUP
+    };
+    let mut start = Writer::new(out);
+    start.put(&[0x16, 3, 3]).put(&plus(122));
+    start.put(&[2, 0]).put(&plus(118)).put(&[3, 3]);
+    start.put(&[0; 32]).put(&[32]).put(hello.session_id());
+    start.put(&look.cipher.to_wire()).put(&[0]).put(&plus(46));
+    if look.versions_first {
+        start.put(&VERSIONS);
+    }
+    start.put(&KEY_SHARE.to_be_bytes()).put(&plus(36));
+    start.put(&group.to_be_bytes()).put(&plus(32));
+    start.finish()
+}
+
+/// Bytes of a hybrid key share before its X25519 part: the ciphertext of ML-KEM-768, which looks
+/// random.
+fn hybrid_part(look: &Look) -> u16 {
+    if look.hybrid { 1088 } else { 0 }
+}
+
+/// The public X25519 value of 32 random bytes: a key share that no scanner can tell from others.
+#[inline(never)] // its stack is not the caller's
+pub fn public_key(secret: [u8; 32]) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(secret)).to_bytes()
+}
+
+/// supported_versions: TLS 1.3.
+const VERSIONS: [u8; 6] = [0, 0x2b, 0, 2, 3, 4];
+/// The record that TLS 1.3 keeps for old middleboxes.
+pub(super) const CHANGE_CIPHER: [u8; 6] = [0x14, 3, 3, 0, 1, 1];
+/// ServerHello with an X25519 key share, ChangeCipherSpec, and the header of the encrypted record.
+const PLAIN_LEN: usize = 138;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::random::{Random, SEED_LEN};
+    use crate::proto::faketls::probe::{self, Kind};
+    use crate::vectors::Vectors;
+    use std::vec::Vec;
+    use std::{format, vec};
+
+    #[test]
+    fn vectors_in_both_orders() {
+        let v = Vectors::load("fake_tls");
+        for name in ["hello_517", "hello_mlkem768"] {
+            let key = |field: &str| format!("client_hellos.{name}.{field}");
+            let wire = v.bytes(&key("client_hello"));
+            let hello = ClientHello::parse(&wire).unwrap();
+            let secret = Secret::new(v.array(&key("secret")));
+            let data = v.bytes(&key("fake_app_data"));
+            let share = public_key(v.array(&key("server_x25519_scalar")));
+            assert_eq!(share, v.array(&key("server_key_share")));
+            for (order, versions_first) in [("key_share_first", false), ("versions_first", true)] {
+                let look = Look {
+                    cipher: hello.first_cipher(),
+                    hybrid: false,
+                    versions_first,
+                };
+                let mut out = vec![0; answer_len(&look, data.len())];
+                let fill = &mut |place: &mut [u8]| {
+                    let start = place.len() - data.len();
+                    place[start..].copy_from_slice(&data);
+                };
+                answer(&mut out, &hello, &secret, &look, &share, fill).unwrap();
+                assert_eq!(out, v.bytes(&key(&format!("server.{order}.response"))));
+                let random = v.bytes(&key(&format!("server.{order}.server_random")));
+                assert_eq!(out[RANDOM_AT..RANDOM_END], random);
+            }
+        }
+    }
+
+    /// What the strictest client looks at (protocol.md 5.4): prefixes, lengths, the digest over all.
+    fn accepted(answer: &[u8], hello: &ClientHello, secret: &Secret) -> bool {
+        let length = |at: usize| usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+        let next = 5 + length(3);
+        let mut zeroed = answer.to_vec();
+        zeroed[RANDOM_AT..RANDOM_END].fill(0);
+        answer.starts_with(&[0x16, 3, 3])
+            && answer[next..].starts_with(&[0x14, 3, 3, 0, 1, 1, 0x17, 3, 3])
+            && answer.len() == next + 11 + length(next + 9)
+            && answer[RANDOM_AT..RANDOM_END] == hmac(secret, &[hello.random(), &zeroed])
+    }
+
+    #[test]
+    fn every_look_is_accepted_by_clients_and_read_as_itself() {
+        let secret = Secret::new([9; 16]);
+        let key = public_key([1; 32]);
+        let mut random = Random::new(&[2; SEED_LEN]);
+        for kind in Kind::ALL {
+            let sent = probe::hello("example.com", kind, &mut |b| random.fill(b));
+            let hello = ClientHello::parse(&sent).unwrap();
+            for (hybrid, versions_first) in [(false, false), (false, true), (true, false)] {
+                let look = Look {
+                    cipher: kind.first,
+                    hybrid: hybrid && kind.hybrid,
+                    versions_first,
+                };
+                let mut out = vec![0; answer_len(&look, 2500)];
+                let plain = if look.hybrid { 1226 } else { 138 };
+                assert_eq!(out.len(), plain + 2500);
+                answer(&mut out, &hello, &secret, &look, &key, &mut |b| {
+                    random.fill(b)
+                })
+                .unwrap();
+                assert!(accepted(&out, &hello, &secret), "{look:?}");
+                let flight = probe::Flight {
+                    look,
+                    encrypted: 2500,
+                };
+                assert_eq!(probe::read(&out, &sent), Ok(flight));
+                let at = out.windows(32).position(|w| *w == key);
+                assert!(at.is_some(), "the key is there");
+                let share = &out[at.unwrap() - if look.hybrid { 1088 } else { 0 }..at.unwrap()];
+                assert!(!look.hybrid || share.iter().filter(|b| **b == 0).count() < 50);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_no_record_has() {
+        let sent = probe::hello("a.b", Kind::ALL[0], &mut |b| b.fill(1));
+        let hello = ClientHello::parse(&sent).unwrap();
+        let look = Look {
+            cipher: Cipher::Aes256,
+            hybrid: false,
+            versions_first: false,
+        };
+        let make = |length: usize| {
+            let mut out: Vec<u8> = vec![0; length];
+            let secret = Secret::new([9; 16]);
+            answer(&mut out, &hello, &secret, &look, &[1; 32], &mut |_| ())
+        };
+        assert_eq!(make(0), None);
+        assert_eq!(make(137), None);
+        assert_eq!(make(138), Some(()));
+        assert_eq!(make(138 + 16_640), Some(()));
+        assert_eq!(make(138 + 16_641), None);
+    }
+}
