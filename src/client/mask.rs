@@ -18,13 +18,14 @@ use crate::stats::{Close, STATS};
 /// Shows a stranger the site, if there is a place; returns when that is over.
 #[inline(never)] // see `live`
 pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Stranger) -> Close {
+    let close = Close::Masked.counted();
     if let Some(tls) = &rules.tls {
         let shown = tls.places.with(|| relay(tls, socket, peer, stranger));
         if shown.is_none() {
             STATS.mask_refused_full.add(1);
         }
     }
-    Close::Masked.counted()
+    close
 }
 
 fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {

@@ -19,7 +19,7 @@ use mtproxy::proto::secret::Secret;
 
 use super::handshake::{Opened, Refused, discard, open, plain, read_until};
 use super::{Places, Rules};
-use crate::buffers::Buffer;
+use crate::buffers::{self, Buffer};
 use crate::replay::{Seen, Verdict};
 use crate::sites::{Site, Sites};
 use crate::stats::{Close, Counter, STATS};
@@ -70,6 +70,10 @@ impl Received<'_> {
     fn read(&mut self, socket: &TcpStream, deadline: Instant) -> Result<(), Close> {
         let room = self.large.as_ref().map_or(READ_SMALL, |large| large.len());
         if self.len == room {
+            // It is held for 10 s at most, but many may come.
+            if buffers::excess() > 0 {
+                return Err(Close::Evicted);
+            }
             // No more than a hello takes, so this ends.
             let mut larger =
                 Buffer::new((2 * room).min(MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER));
