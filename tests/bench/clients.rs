@@ -1,5 +1,6 @@
 //! One client of a server under measurement: its socket, its two streams, what it has asked.
 
+use crate::fake_tls::FakeTls;
 use crate::outgoing::Outgoing;
 use crate::sys;
 use crate::wire::{
@@ -18,6 +19,8 @@ pub struct Door {
     pub secret: Option<Secret>,
     /// Clients ask for this many data centres in turn; 0: for number 2, all of them.
     pub centres: u16,
+    /// Clients begin with a hello signed with the secret.
+    pub fake_tls: bool,
 }
 
 impl Door {
@@ -38,6 +41,7 @@ pub struct Answer {
 pub struct Client {
     pub socket: TcpStream,
     pub out: Outgoing,
+    fake_tls: Option<FakeTls>,
     sending: Keystream,
     reader: FrameReader,
     /// What is asked and not answered, oldest first, with its length.
@@ -56,10 +60,14 @@ impl Client {
         socket.set_nodelay(true)?;
         let (header, keys) = client_header(door.secret.as_ref(), door.centre(number), random);
         let mut out = Outgoing::default();
-        out.bytes.extend_from_slice(&header);
+        let hello_secret = door.secret.filter(|_| door.fake_tls);
+        let mut fake_tls =
+            hello_secret.map(|secret| FakeTls::start(&secret, random, &mut out.bytes));
+        stream(&mut fake_tls, &mut out).extend_from_slice(&header);
         Ok(Client {
             socket,
             out,
+            fake_tls,
             sending: keys.sending,
             reader: FrameReader::new(keys.receiving),
             asked: VecDeque::new(),
@@ -73,7 +81,11 @@ impl Client {
         let head = Head::new(own_number as u32, self.serial, ask);
         let pad = (random.next() % (LONGEST_PAD as u64 + 1)) as usize;
         let rest = &filler()[..ask.request - HEAD + pad];
-        self.sending.put_frame(&mut self.out.bytes, &head, rest);
+        let stream = stream(&mut self.fake_tls, &mut self.out);
+        self.sending.put_frame(stream, &head, rest);
+        if let Some(tls) = &mut self.fake_tls {
+            tls.seal(&mut self.out.bytes);
+        }
         self.asked.push_back((head, ask));
     }
 
@@ -82,10 +94,20 @@ impl Client {
     }
 
     /// Takes what a read brought; gives the delay of each answer. Answers must come in order, with the
-    /// head of their request, in the length asked for; an echo must be equal to the last byte.
+    /// head of their request, in the length asked for; an echo must be equal to the last byte. May
+    /// queue bytes, as `ask` does.
     pub fn receive(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Result<Vec<u64>, String> {
         frames.clear();
-        self.reader.receive(bytes, frames)?;
+        match &mut self.fake_tls {
+            None => self.reader.receive(bytes, frames)?,
+            Some(tls) => {
+                let mut rest = bytes;
+                while let Some(piece) = tls.next_piece(&mut rest)? {
+                    self.reader.receive(piece, frames)?;
+                }
+                tls.seal(&mut self.out.bytes);
+            }
+        }
         let mut delays = Vec::with_capacity(frames.len());
         for frame in frames.drain(..) {
             let Some((head, ask)) = self.asked.pop_front() else {
@@ -104,6 +126,14 @@ impl Client {
             delays.push(sys::now().saturating_sub(head.time()));
         }
         Ok(delays)
+    }
+}
+
+/// Where a client's stream goes: on its way, or to where it is put into records.
+fn stream<'a>(fake_tls: &'a mut Option<FakeTls>, out: &'a mut Outgoing) -> &'a mut Vec<u8> {
+    match fake_tls {
+        Some(tls) => &mut tls.waiting,
+        None => &mut out.bytes,
     }
 }
 

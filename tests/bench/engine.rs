@@ -125,14 +125,7 @@ impl Engine {
             return Ok(());
         };
         client.ask(index, ask, &mut self.random);
-        let was_blocked = client.out.blocked;
-        if !was_blocked {
-            client.out.flush(&client.socket).map_err(closed)?;
-            if client.out.blocked {
-                self.watch_client(index);
-            }
-        }
-        Ok(())
+        self.flush_client(index)
     }
 
     /// Closes one client's connection.
@@ -191,10 +184,27 @@ impl Engine {
                 client: index,
                 nanoseconds,
             }));
+            // The answer to a hello lets the client speak.
+            if client.out.waiting() > 0 {
+                self.flush_client(index)?;
+            }
         }
-        if event.writable {
+        let client = self.clients.items[index].as_mut();
+        if let Some(client) = client.filter(|_| event.writable) {
             client.out.flush(&client.socket).map_err(closed)?;
             self.watch_client(index);
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued; the rest when the socket can take more.
+    fn flush_client(&mut self, index: usize) -> Result<(), String> {
+        let client = self.clients.items[index].as_mut();
+        if let Some(client) = client.filter(|client| !client.out.blocked) {
+            client.out.flush(&client.socket).map_err(closed)?;
+            if client.out.blocked {
+                self.watch_client(index);
+            }
         }
         Ok(())
     }
@@ -258,7 +268,8 @@ impl Engine {
                 .set_nonblocking(true)
                 .and_then(|()| socket.set_nodelay(true));
             let peer = prepared.and_then(|()| Peer::new(socket, *role, self.proxy_secret));
-            // A connection that broke already is not worth a word: its server will notice.
+            // A connection that broke already, or that goes to a mask, is not worth a word: its server
+            // will notice.
             let Ok(peer) = peer else { continue };
             let number = self.peers.add(peer);
             if let Some(peer) = &self.peers.items[number] {

@@ -7,16 +7,22 @@
 //! so the byte counts are alike. The figures of the three are taken one right after the other, and a
 //! ratio to the relay's is what survives a change of machine or a busy neighbour.
 //!
+//! Fake TLS is measured with proxies of its own, beside the relay without it. Each client's hello is
+//! signed afresh, which is the generator's work; the site behind the mask is a port that closes, so
+//! answers have the shape that stands in for an unknown site's.
+//!
 //! CPU is user plus system time of the server's process from /proc, in steps of 10 ms. On loopback a
 //! sender also pays for the delivery of what it sends, the proxy as well as the relay. Payload is what
 //! goes in the direction that is named; the short message the other way isn't counted.
 //!
-//! BENCH_QUICK=1 takes half a minute instead of three; BENCH_JSON=FILE also writes the figures as JSON;
-//! MTPROXY_BIN=FILE measures another program with the same command line and the same start block.
+//! BENCH_QUICK=1 takes 40 seconds instead of nearly four minutes; BENCH_JSON=FILE also writes the
+//! figures as JSON; MTPROXY_BIN=FILE measures another program with the same command line and the same
+//! start block.
 
 mod clients;
 mod crc;
 mod engine;
+mod fake_tls;
 mod link;
 mod middle;
 mod outgoing;
@@ -32,6 +38,7 @@ mod wire;
 
 use std::process::ExitCode;
 use suite::Suite;
+use transfers::{fake_tls_list, transfer_list};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -81,9 +88,18 @@ fn run_bench() -> Result<(), String> {
 fn measure(suite: &mut Suite) -> Result<(), String> {
     suite.start()?;
     let servers = suite.start_all()?;
-    suite.transfers(&servers)?;
+    let sections = ["CPU of transfers, per GB of payload", "Speed of transfers"];
+    suite.transfers(&servers, &transfer_list(), sections)?;
     suite.small_requests(&servers)?;
-    suite.connections(&servers)?;
+    suite.connections(&servers, "Connections: handshake, one round trip")?;
+    drop(servers);
+    let servers = suite.start_in_fake_tls()?;
+    let sections = [
+        "Fake TLS: CPU, per GB of payload",
+        "Fake TLS: speed of transfers",
+    ];
+    suite.transfers(&servers, &fake_tls_list(), sections)?;
+    suite.connections(&servers, "Fake TLS: connections")?;
     drop(servers);
     suite.idle()
 }

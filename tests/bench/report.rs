@@ -59,6 +59,7 @@ impl Report {
             "generator: its load while the three were measured; near 100 % speed and delay are"
         );
         println!("the generator's, CPU is still the server's.");
+        println!("Fake TLS: the relay's clients speak without it.");
     }
 
     /// A list of objects with the names of the table's columns; null where there is no figure.

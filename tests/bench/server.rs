@@ -3,6 +3,7 @@
 
 use crate::clients::Door;
 use crate::engine::Engine;
+use crate::fake_tls::DOMAIN;
 use crate::sys;
 use crate::wire::Secret;
 use std::fs::read_to_string;
@@ -14,6 +15,7 @@ pub const SERVER_CORE: usize = 0;
 pub const OWN_CORE: usize = 1;
 
 /// How a server is started.
+#[derive(Clone)]
 pub struct Recipe {
     pub name: &'static str,
     program: PathBuf,
@@ -22,6 +24,7 @@ pub struct Recipe {
     /// As in `Door`: the connections of direct mode spread over the ports of the data centres as the
     /// relay's do, so that port numbers don't run out.
     centres: u16,
+    fake_tls: bool,
 }
 
 impl Recipe {
@@ -67,6 +70,19 @@ impl Recipe {
             arguments: usual.into_iter().chain(arguments).collect(),
             secret: Some(CLIENT_SECRET),
             centres,
+            fake_tls: false,
+        }
+    }
+
+    /// The same proxy for clients in fake TLS, with a mask at a port of ours.
+    pub fn in_fake_tls(&self, name: &'static str, mask_port: u16) -> Recipe {
+        let mask = format!("127.0.0.1:{mask_port}");
+        let more = ["-D", DOMAIN, "--mask", &mask].map(String::from);
+        Recipe {
+            name,
+            arguments: more.into_iter().chain(self.arguments.clone()).collect(),
+            fake_tls: true,
+            ..self.clone()
         }
     }
 
@@ -81,6 +97,7 @@ impl Recipe {
                 .collect(),
             secret: None,
             centres: 0,
+            fake_tls: false,
         })
     }
 
@@ -114,6 +131,7 @@ impl Recipe {
                 port: 0,
                 secret: self.secret,
                 centres: self.centres,
+                fake_tls: self.fake_tls,
             },
             spawned,
         };

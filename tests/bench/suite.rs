@@ -6,7 +6,7 @@ use crate::scenarios::{self, Load, SMALL, Sample};
 use crate::server::{self, Files, Recipe, Server};
 use crate::sys;
 use crate::telegram::Role;
-use crate::transfers::{counted, transfer_list};
+use crate::transfers::{Transfer, counted};
 use std::path::Path;
 
 /// Everything that lasts for the whole run.
@@ -74,13 +74,20 @@ impl Suite {
 
     /// Starts all servers for the sets that share them.
     pub fn start_all(&mut self) -> Result<Servers, String> {
-        let mut start = |recipe: &Recipe| {
-            let server = recipe.start(&mut self.engine)?;
-            server.await_ready(&mut self.engine)?;
-            Ok::<Server, String>(server)
-        };
+        start_each(&mut self.engine, &self.recipes)
+    }
+
+    /// The same for clients in fake TLS; those of the relay speak without.
+    pub fn start_in_fake_tls(&mut self) -> Result<Servers, String> {
+        let mask = self.engine.listen(Role::Mask);
+        let mask = mask.map_err(|error| format!("no mask: {error}"))?;
         let [middle, direct, relay] = &self.recipes;
-        Ok([start(middle)?, start(direct)?, start(relay)?])
+        let recipes = [
+            middle.in_fake_tls("middle in fake TLS", mask),
+            direct.in_fake_tls("direct in fake TLS", mask),
+            relay.clone(),
+        ];
+        start_each(&mut self.engine, &recipes)
     }
 
     /// Time from the start of a process to its first service.
@@ -109,11 +116,16 @@ impl Suite {
         Ok(())
     }
 
-    /// CPU and speed of bulk traffic.
-    pub fn transfers(&mut self, servers: &Servers) -> Result<(), String> {
+    /// CPU and speed of bulk traffic, in a section each.
+    pub fn transfers(
+        &mut self,
+        servers: &Servers,
+        list: &[Transfer],
+        [cpu_section, speed_section]: [&'static str; 2],
+    ) -> Result<(), String> {
         self.verify(servers, "transfers", &ECHOES)?;
         let mut done = Vec::new();
-        for transfer in transfer_list() {
+        for transfer in list {
             let load = transfer.load();
             let name = transfer.name();
             let samples = self.alternate(servers, &name, |suite, server| {
@@ -121,13 +133,13 @@ impl Suite {
             })?;
             done.push((name, transfer.length as f64, samples));
         }
-        self.report.begin("CPU of transfers, per GB of payload");
+        self.report.begin(cpu_section);
         for (name, length, samples) in &done {
             let cost = |sample: &Sample| sample.cpu / (sample.answers * length) * 1e9;
             self.report
                 .row(name, "s/GB", figures(samples, cost), generator(samples));
         }
-        self.report.begin("Speed of transfers");
+        self.report.begin(speed_section);
         for (name, length, samples) in &done {
             let speed = |sample: &Sample| sample.rate() * length / 1e6;
             self.report
@@ -169,13 +181,13 @@ impl Suite {
     }
 
     /// Connections that live for one round trip.
-    pub fn connections(&mut self, servers: &Servers) -> Result<(), String> {
+    pub fn connections(&mut self, servers: &Servers, section: &'static str) -> Result<(), String> {
         self.verify(servers, "connections", &ECHOES[..4])?;
         let samples = self.alternate(servers, "connections", |suite, server| {
             scenarios::connections(&mut suite.engine, server, suite.seconds)
         })?;
         let load = generator(&samples);
-        self.report.begin("Connections: handshake, one round trip");
+        self.report.begin(section);
         let rate = figures(&samples, Sample::rate);
         self.report
             .row("16 at a time, rate", "connections/s", rate, load);
@@ -269,6 +281,16 @@ impl Suite {
             server.last_words(&mut self.engine)
         )
     }
+}
+
+fn start_each(engine: &mut Engine, recipes: &[Recipe; SERVERS]) -> Result<Servers, String> {
+    let mut start = |recipe: &Recipe| {
+        let server = recipe.start(engine)?;
+        server.await_ready(engine)?;
+        Ok::<Server, String>(server)
+    };
+    let [middle, direct, relay] = recipes;
+    Ok([start(middle)?, start(direct)?, start(relay)?])
 }
 
 type Samples = [Sample; SERVERS];

@@ -13,6 +13,8 @@ use std::net::TcpStream;
 pub enum Role {
     MiddleProxy,
     DataCentre,
+    /// A site behind fake TLS where nobody is at home.
+    Mask,
 }
 
 /// One connection of a server to us.
@@ -36,9 +38,10 @@ struct Direct {
 }
 
 impl Peer {
-    /// Takes an accepted, non-blocking socket. `secret` is the content of the proxy-secret file.
+    /// Takes an accepted, non-blocking socket, but none to a mask. `secret` is the content of the proxy-secret file.
     pub fn new(socket: TcpStream, role: Role, secret: &'static [u8]) -> io::Result<Peer> {
         let side = match role {
+            Role::Mask => return Err(io::ErrorKind::ConnectionRefused.into()),
             Role::DataCentre => Side::Header(Vec::new()),
             Role::MiddleProxy => {
                 let link = Link::new(socket.local_addr()?, socket.peer_addr()?, secret);

@@ -60,6 +60,16 @@ pub fn transfer_list() -> Vec<Transfer> {
     list
 }
 
+/// Those that are repeated in fake TLS.
+pub fn fake_tls_list() -> Vec<Transfer> {
+    let transfer = |down| Transfer {
+        down,
+        length: 128 << 10,
+        clients: 10,
+    };
+    [true, false].map(transfer).into()
+}
+
 /// A number of clients in words.
 pub fn counted(clients: usize) -> String {
     if clients == 1 {
