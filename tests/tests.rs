@@ -15,6 +15,7 @@ mod support;
 
 // The peers themselves.
 mod direct_peers;
+mod faketls_peers;
 mod vectors;
 mod vectors_link;
 
@@ -28,6 +29,15 @@ mod direct_addresses;
 mod direct_ends;
 mod direct_fallback;
 mod endings;
+mod faketls;
+mod faketls_compare;
+mod faketls_deadlines;
+mod faketls_mask;
+mod faketls_names;
+mod faketls_nginx;
+mod faketls_probe;
+mod faketls_records;
+mod faketls_strangers;
 mod flags;
 mod limits;
 mod promptness;

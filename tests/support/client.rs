@@ -1,11 +1,12 @@
-//! A client of the proxy: dials, sends the obfuscated2 header, then packets up and items down. It never
-//! waits longer than PATIENCE, and checks every frame that it reads.
+//! A client of the proxy: dials, says hello if it is one in fake TLS, sends the obfuscated2 header, then
+//! packets up and items down. It never waits longer than PATIENCE, and checks every frame that it reads.
 
 use super::crypto::Ctr;
 use super::framing::{Item, Transport};
 use super::message::Message;
 use super::obfuscated2::{Header, Secret};
 use super::random::random_bytes;
+use super::tls_client::{Session, Tls};
 use super::wait::PATIENCE;
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,8 +19,10 @@ pub struct Dialer {
     pub transport: Transport,
     pub secret: Option<Secret>,
     pub dc: i16,
-    /// Each byte, from the header's first on, in a write of its own.
+    /// Each byte, from the connection's first on, in a write of its own.
     pub one_byte_writes: bool,
+    /// In fake TLS, as this client; needs a secret.
+    pub tls: Option<Tls>,
 }
 
 pub struct Client {
@@ -28,6 +31,8 @@ pub struct Client {
     send: Ctr,
     receive: Ctr,
     one_byte_writes: bool,
+    /// The record layer in fake TLS.
+    pub session: Option<Session>,
 }
 
 impl Dialer {
@@ -38,6 +43,15 @@ impl Dialer {
     /// The header and further bytes, encrypted but not framed, in one write.
     pub fn dial_saying(&self, bytes: &[u8]) -> Client {
         let stream = dial(self.address);
+        let session = self.tls.map(|tls| {
+            let secret = self.secret.expect("a secret for fake TLS");
+            tls.start(&stream, &secret, self.one_byte_writes)
+        });
+        self.over(stream, session, bytes)
+    }
+
+    /// The same on a connection of the test's own, in fake TLS where the hello has been answered.
+    pub fn over(&self, stream: TcpStream, session: Option<Session>, bytes: &[u8]) -> Client {
         let mut header = Header::random(self.transport, self.dc, self.secret.as_ref());
         let mut bytes = bytes.to_vec();
         header.send.apply(&mut bytes);
@@ -47,6 +61,7 @@ impl Dialer {
             send: header.send,
             receive: header.receive,
             one_byte_writes: self.one_byte_writes,
+            session,
         };
         client.write(&[&header.wire[..], &bytes].concat());
         client
@@ -89,7 +104,21 @@ impl Client {
         self.write(&bytes);
     }
 
+    /// Encrypts and sends bytes, with others as they are behind them in the same segment.
+    pub fn send_and_end(&mut self, bytes: &[u8], behind: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.send.apply(&mut bytes);
+        let bytes = sealed(&mut self.session, bytes);
+        self.write_raw(&[&bytes, behind].concat());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
+        let bytes = sealed(&mut self.session, bytes.to_vec());
+        self.write_raw(&bytes);
+    }
+
+    /// Sends bytes as they are, without cipher and record.
+    pub fn write_raw(&mut self, bytes: &[u8]) {
         let piece = if self.one_byte_writes {
             1
         } else {
@@ -114,8 +143,9 @@ impl Client {
     /// The next packet or quick ack, None when the proxy has closed between two frames.
     pub fn receive_or_end(&mut self) -> Option<Item> {
         let (stream, cipher) = (&self.stream, &mut self.receive);
+        let session = &mut self.session;
         self.transport.read_item(&mut |length| {
-            let mut bytes = read_exactly(stream, length)?;
+            let mut bytes = read_exactly(stream, session, length)?;
             cipher.apply(&mut bytes);
             Some(bytes)
         })
@@ -142,7 +172,13 @@ impl Client {
     /// Sends the same bytes again and again until the proxy takes no more for `patience`, at most `limit`
     /// bytes; gives how many went. The stream is of no use afterwards.
     pub fn send_until_held(&mut self, bytes: &[u8], limit: usize, patience: Duration) -> usize {
-        send_until_held(&self.stream, &mut self.send, bytes, (limit, patience)).sent
+        let (cipher, session) = (&mut self.send, &mut self.session);
+        let mut next = || {
+            let mut bytes = bytes.to_vec();
+            cipher.apply(&mut bytes);
+            sealed(session, bytes)
+        };
+        send_until_held(&self.stream, &mut next, (limit, patience)).sent
     }
 
     /// Reads whatever still comes until the proxy closes, in whatever state the last frame is.
@@ -161,7 +197,10 @@ impl Client {
 
     /// The sending and the receiving half, for two threads.
     pub fn halves(self) -> (Half, Half) {
-        Half::pair(self.stream, self.send, self.receive)
+        let (mut up, mut down) = Half::pair(self.stream, self.send, self.receive);
+        up.session = self.session.clone();
+        down.session = self.session;
+        (up, down)
     }
 
     /// Ends the connection as a client that goes away.
@@ -181,28 +220,44 @@ pub fn expect_closed(mut stream: &TcpStream) {
     assert!(rest.is_empty(), "{} bytes before the end", rest.len());
 }
 
+/// Bytes as they go over the wire, in records if there is a record layer.
+fn sealed(session: &mut Option<Session>, bytes: Vec<u8>) -> Vec<u8> {
+    match session {
+        Some(session) => session.seal(&bytes),
+        None => bytes,
+    }
+}
+
 /// One direction of an obfuscated2 connection, as a stream of bytes without frames.
 pub struct Half {
     pub stream: TcpStream,
     cipher: Ctr,
+    /// The record layer in fake TLS.
+    pub session: Option<Session>,
 }
 
 impl Half {
     pub fn pair(stream: TcpStream, send: Ctr, receive: Ctr) -> (Half, Half) {
         let copy = stream.try_clone().expect("a second handle");
-        let half = |stream, cipher| Half { stream, cipher };
+        let half = |stream, cipher| Half {
+            stream,
+            cipher,
+            session: None,
+        };
         (half(copy, send), half(stream, receive))
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         self.cipher.apply(&mut bytes);
+        let bytes = sealed(&mut self.session, bytes);
         self.stream.write_all(&bytes).expect("send");
     }
 
     /// Reads and decrypts what there is, at most so much; 0 at an orderly end.
     pub fn read_some(&mut self, bytes: &mut [u8]) -> usize {
-        let count = self.stream.read(bytes).expect("bytes or an orderly end");
+        let count =
+            read_payload(&self.stream, &mut self.session, bytes).expect("bytes or an orderly end");
         self.cipher.apply(&mut bytes[..count]);
         count
     }
@@ -223,12 +278,11 @@ pub struct Held {
     pub rest: Vec<u8>,
 }
 
-/// Encrypts and sends the same bytes again and again until the far end takes no more for the time given, or
-/// so much as is given has gone.
+/// Sends what `next` gives, encrypted, again and again until the far end takes no more for the time given,
+/// or so much as is given has gone.
 pub fn send_until_held(
     mut stream: &TcpStream,
-    cipher: &mut Ctr,
-    bytes: &[u8],
+    next: &mut dyn FnMut() -> Vec<u8>,
     (limit, patience): (usize, Duration),
 ) -> Held {
     stream
@@ -237,8 +291,7 @@ pub fn send_until_held(
     let (mut sent, mut rest) = (0, Vec::new());
     while sent < limit {
         if rest.is_empty() {
-            rest = bytes.to_vec();
-            cipher.apply(&mut rest);
+            rest = next();
         }
         match stream.write(&rest) {
             Ok(count) => {
@@ -263,12 +316,28 @@ pub fn is_end(error: &Error) -> bool {
     )
 }
 
+/// Reads what there is, without the record layer if there is one.
+fn read_payload(
+    mut stream: &TcpStream,
+    session: &mut Option<Session>,
+    bytes: &mut [u8],
+) -> io::Result<usize> {
+    match session {
+        Some(session) => session.read(stream, bytes),
+        None => stream.read(bytes),
+    }
+}
+
 /// Reads so many bytes; None when the connection ends before the first.
-fn read_exactly(mut stream: &TcpStream, length: usize) -> Option<Vec<u8>> {
+fn read_exactly(
+    stream: &TcpStream,
+    session: &mut Option<Session>,
+    length: usize,
+) -> Option<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut done = 0;
     while done < length {
-        match stream.read(&mut bytes[done..]) {
+        match read_payload(stream, session, &mut bytes[done..]) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

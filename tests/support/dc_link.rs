@@ -105,7 +105,13 @@ impl Link {
 
     /// Sends the same bytes again and again until the proxy takes no more for `patience`, at most `limit`.
     pub fn send_until_held(&mut self, bytes: &[u8], limit: usize, patience: Duration) -> Held {
-        send_until_held(&self.stream, &mut self.send, bytes, (limit, patience))
+        let cipher = &mut self.send;
+        let mut next = || {
+            let mut bytes = bytes.to_vec();
+            cipher.apply(&mut bytes);
+            bytes
+        };
+        send_until_held(&self.stream, &mut next, (limit, patience))
     }
 
     /// The payload of the next packet, padding included, and whether a quick ack is wanted. None when the

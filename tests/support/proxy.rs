@@ -338,6 +338,11 @@ impl Files {
     pub fn missing(&self) -> String {
         as_text(&self.0.join("missing"))
     }
+
+    /// The path of a file, whether it exists or not; the directory's own for an empty name.
+    pub fn path(&self, name: &str) -> String {
+        as_text(&self.0.join(name))
+    }
 }
 
 impl Drop for Files {

@@ -50,6 +50,7 @@ pub fn dialer(address: SocketAddr, transport: Transport) -> Dialer {
         secret: Some(SECRET),
         dc: 2,
         one_byte_writes: false,
+        tls: None,
     }
 }
 

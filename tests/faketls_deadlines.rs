@@ -1,0 +1,263 @@
+//! The two deadlines of a handshake in fake TLS, each real: 10 s for the hello, then the site behind the
+//! mask takes over; 30 s from our answer to the first record, then the connection is closed. And a thousand
+//! that use up theirs hurt nobody.
+
+use crate::support::client::{Client, dial, expect_closed};
+use crate::support::framing::Transport;
+use crate::support::mask_site::Visit;
+use crate::support::nginx::not_tested;
+use crate::support::obfuscated2::Secret;
+use crate::support::random::{Stream, random_bytes};
+use crate::support::rig::{SECRET, dialer};
+use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Session, TDLIB, handshake, record};
+use crate::support::tls_hello::Kind;
+use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig, tls_dialer};
+use crate::support::wait::PATIENCE;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Timers of the proxy can't fire early; a little is left for clocks that are read at other moments.
+const HELLO_NOT_BEFORE: Duration = Duration::from_secs(9);
+const RECORD_NOT_BEFORE: Duration = Duration::from_secs(29);
+
+/// Nothing comes for so long.
+fn hears_nothing(mut stream: &TcpStream, time: Duration) {
+    stream.set_read_timeout(Some(time)).expect("read timeout");
+    match stream.read(&mut [0; 16]) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+        other => panic!("something within {time:?}: {other:?}"),
+    }
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("read timeout");
+}
+
+#[test]
+fn half_a_hello_goes_to_the_site_at_the_deadline() {
+    let hello = Kind::Today.signed(DOMAIN, &SECRET);
+    let halves = [0, 1, 700, hello.len() - 1].map(|length| &hello[..length]);
+    thread::scope(|scope| {
+        for (half, mode) in halves
+            .iter()
+            .flat_map(|half| MODES.map(|mode| (half, mode)))
+        {
+            scope.spawn(move || {
+                let rig = TlsRig::start(mode);
+                // The proxy's own visits, which the test's could be taken for, are over.
+                rig.wait_until_probed();
+                goes_to_the_site(&rig, half);
+                let summary = rig.stop();
+                assert_eq!(summary.count("tls_refused_incomplete"), 1);
+                assert_eq!(summary.count("mask_connections"), 1);
+            });
+        }
+    });
+}
+
+fn goes_to_the_site(rig: &TlsRig, half: &[u8]) {
+    let mut stream = dial(rig.address());
+    stream.write_all(half).expect("send");
+    hears_nothing(&stream, HELLO_NOT_BEFORE);
+    let has_come = |visit: &Visit| visit.received == half && visit.end.is_none();
+    let early = rig
+        .site
+        .with_state(|state| state.visits.iter().any(has_come));
+    assert!(!early, "the site hears {} bytes early", half.len());
+    let visit = rig.site.wait_for("what came before the deadline", has_come);
+    rig.site.say(visit, b"too late");
+    let mut heard = [0; 8];
+    stream.read_exact(&mut heard).expect("the site");
+    assert_eq!(&heard, b"too late");
+    let word = random_bytes::<16>();
+    stream.write_all(&word).expect("a word");
+    rig.site.wait_for_bytes(&[half, &word].concat());
+}
+
+#[test]
+fn a_byte_a_second_does_not_move_the_deadline() {
+    let rig = TlsRig::start(Mode::Direct);
+    let hello = Kind::Old.signed(DOMAIN, &SECRET);
+    let mut stream = dial(rig.address());
+    for sent in 1.. {
+        stream.write_all(&hello[sent - 1..sent]).expect("a byte");
+        // A probe of the proxy's own is another hello.
+        let has_come =
+            |visit: &Visit| !visit.received.is_empty() && hello.starts_with(&visit.received);
+        if rig
+            .site
+            .with_state(|state| state.visits.iter().any(has_come))
+        {
+            assert!(sent >= 8, "the site hears {sent} bytes already");
+            break;
+        }
+        assert!(sent < 40, "still nothing at the site after {sent} s");
+        hears_nothing(&stream, Duration::from_secs(1));
+    }
+}
+
+/// What a peer does after our answer that is no client's header.
+#[derive(Clone, Debug)]
+enum Wrong {
+    /// These bytes; with none it is silence.
+    Bytes(Vec<u8>),
+    /// A header, and far more than all sockets on the way hold.
+    Header(Transport, Option<Secret>),
+}
+
+/// Beginnings that might still become right.
+fn incomplete() -> [Vec<u8>; 4] {
+    let first = [&CHANGE_CIPHER_SPEC[..], &record(&random_bytes::<64>())].concat();
+    [0, 3, 6, 60].map(|length| first[..length].to_vec())
+}
+
+/// Beginnings that can't.
+fn broken() -> [Vec<u8>; 8] {
+    let long = record(&random_bytes::<64>());
+    let behind = |bytes: &[u8]| [&CHANGE_CIPHER_SPEC, bytes].concat();
+    [
+        long.clone(),
+        behind(&record(&random_bytes::<63>())),
+        behind(&record(&[])),
+        behind(&behind(&long)),
+        behind(&[0x15, 3, 3, 0, 2, 1, 0]),
+        behind(&[0x16, 3, 3, 0, 100]),
+        [&[0x14, 3, 3, 0, 1, 2], &long[..]].concat(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ]
+}
+
+#[test]
+fn after_the_answer_nothing_is_heard_until_the_deadline() {
+    thread::scope(|scope| {
+        for mode in MODES {
+            scope.spawn(move || {
+                let rig = TlsRig::start(mode);
+                let headers = [
+                    Wrong::Header(Transport::Abridged, Some(SECRET)),
+                    Wrong::Header(Transport::Intermediate, Some(SECRET)),
+                    Wrong::Header(Transport::Padded, Some(random_bytes())),
+                    Wrong::Header(Transport::Padded, None),
+                ];
+                let bytes = incomplete().into_iter().chain(broken()).map(Wrong::Bytes);
+                let wrongs: Vec<Wrong> = bytes.chain(headers).collect();
+                thread::scope(|scope| {
+                    for wrong in &wrongs {
+                        let address = rig.address();
+                        scope.spawn(move || hears_nothing_until_the_deadline(address, wrong));
+                    }
+                    scope.spawn(|| speaks_late(&rig));
+                });
+                assert_eq!(rig.served.forwarded(), 1, "one client among them");
+                let summary = rig.stop();
+                assert_eq!(summary.count("mask_connections"), 0);
+                for (reason, count) in [
+                    ("closed_handshake_timeout", 4),
+                    ("closed_bad_record", 8),
+                    ("closed_no_secret_fits", 4),
+                ] {
+                    assert_eq!(summary.count(reason), count, "{mode:?}: {reason}");
+                }
+            });
+        }
+    });
+}
+
+fn hears_nothing_until_the_deadline(address: SocketAddr, wrong: &Wrong) {
+    let mut stream = dial(address);
+    let hello = Kind::Today.signed(DOMAIN, &SECRET);
+    handshake(&stream, &hello, &SECRET);
+    let answered = Instant::now();
+    match wrong {
+        Wrong::Bytes(bytes) => stream.write_all(bytes).expect("send"),
+        Wrong::Header(transport, secret) => {
+            let mut dialer = dialer(address, *transport);
+            dialer.secret = *secret;
+            let copy = stream.try_clone().expect("a second handle");
+            let mut client = dialer.over(copy, Some(Session::new(TDLIB)), &[]);
+            // It is read, and nobody is any the wiser.
+            for _ in 0..16 {
+                client.send_raw(&Stream::new(1).take(1 << 20));
+            }
+        }
+    }
+    expect_closed(&stream);
+    let after = answered.elapsed();
+    assert!(
+        after >= RECORD_NOT_BEFORE,
+        "{wrong:?}: closed after {after:?}"
+    );
+}
+
+/// Phones open sockets early: the hello's deadline doesn't count any more, and nothing comes meanwhile.
+fn speaks_late(rig: &TlsRig) {
+    let stream = dial(rig.address());
+    let hello = Kind::Today.signed(DOMAIN, &SECRET);
+    handshake(&stream, &hello, &SECRET);
+    hears_nothing(&stream, Duration::from_secs(15));
+    let dialer = tls_dialer(rig.address(), Kind::Today);
+    let mut client: Client = dialer.over(stream, Some(Session::new(TDLIB)), &[]);
+    client.echo(10);
+}
+
+/// A byte a second from each for a few seconds; then a client is served while all of them are still open.
+#[test]
+fn a_thousand_half_open_hellos_hold_nobody_up() {
+    const THREADS: usize = 4;
+    const SECONDS: usize = 5;
+    let Some(count) = how_many(1_000) else { return };
+    let rig = TlsRig::start(Mode::Direct);
+    let hello = Kind::Today.signed(DOMAIN, &SECRET);
+    let connect =
+        |count: usize| -> Vec<TcpStream> { (0..count).map(|_| dial(rig.address())).collect() };
+    thread::scope(|scope| {
+        let groups: Vec<_> = (0..THREADS)
+            .map(|_| scope.spawn(|| half_open(connect(count / THREADS), &hello[..SECONDS])))
+            .collect();
+        let groups = groups
+            .into_iter()
+            .map(|group| group.join().expect("a group"));
+        let streams: Vec<TcpStream> = groups.flatten().collect();
+        for kind in [Kind::Today, Kind::Old] {
+            rig.served.dialer(kind).dial().echo(1_000);
+        }
+        let open = streams.iter().filter(|stream| is_open(stream)).count();
+        assert_eq!(open, streams.len(), "the hellos that are still waited for");
+    });
+}
+
+/// Each sends one of these bytes a second.
+fn half_open(mut streams: Vec<TcpStream>, bytes: &[u8]) -> Vec<TcpStream> {
+    for byte in bytes.chunks(1) {
+        for stream in &mut streams {
+            stream.write_all(byte).expect("a byte");
+        }
+        hears_nothing(&streams[0], Duration::from_secs(1));
+    }
+    streams
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("don't wait");
+    matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// So many, or fewer if this process may not open as many descriptors beside those of other tests.
+fn how_many(wanted: usize) -> Option<usize> {
+    const OTHERS: usize = 300;
+    let limits = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3));
+    let limit = soft
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usize::MAX);
+    if limit >= wanted + OTHERS {
+        return Some(wanted);
+    }
+    not_tested("1000 half-open hellos: this process may open too few files (ulimit -n)");
+    (limit > 2 * OTHERS).then(|| limit - OTHERS)
+}

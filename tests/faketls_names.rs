@@ -1,0 +1,208 @@
+//! Names of sites, which are looked up after the start: a name server that says nothing delays nobody, and a
+//! name that leads to the proxy itself leads nobody in circles.
+//!
+//! The name server has port 53, so each test runs once more inside a network of its own (util-linux's
+//! unshare, iproute2's ip). Where that can't be had the tests say so and pass.
+
+use crate::support::client::{dial, expect_closed};
+use crate::support::dc::{Behaviour, DataCentre};
+use crate::support::mask_site::MaskSite;
+use crate::support::nginx::{are_there, free_address, not_tested};
+use crate::support::proxy::{Files, Proxy};
+use crate::support::rig::SECRET;
+use crate::support::tls_client::{Tls, read_to_end};
+use crate::support::tls_hello::Kind;
+use crate::support::tls_rig::{Mode, Served, tls_dialer};
+use crate::support::vectors::to_hex;
+use crate::support::wait::Watch;
+use std::env;
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+const NAME: &str = "mask.example";
+
+/// Set for the run inside.
+const INSIDE: &str = "MTPROXY_TESTS_NETWORK";
+
+/// True inside. Outside it runs the test of this name there, and checks that it passes.
+fn in_a_network_of_its_own(test: &str) -> bool {
+    if env::var(INSIDE).is_ok() {
+        return true;
+    }
+    if !are_there(&["unshare", "ip"]) {
+        return false;
+    }
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "--mount", "sh", "-ec", script]);
+        command.stdin(Stdio::null());
+        command
+    };
+    let files = Files::new();
+    let resolver = files.write(
+        "resolv.conf",
+        b"nameserver 127.0.0.1\noptions timeout:2 attempts:5\n",
+    );
+    let hosts = files.write("hosts", b"127.0.0.1 localhost\n");
+    let set_up = format!(
+        "ip link set lo up; mount --bind {resolver} /etc/resolv.conf; mount --bind {hosts} /etc/hosts"
+    );
+    match unshare(&set_up).output() {
+        Ok(output) if output.status.success() => {}
+        other => {
+            not_tested(&format!("no network of its own can be had: {other:?}"));
+            return false;
+        }
+    }
+    let ourselves = env::current_exe().expect("this program");
+    let output = unshare(&format!("{set_up}; exec \"$0\" \"$@\""))
+        .arg(ourselves)
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("run the test inside");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "inside: {said}\n{errors}");
+    assert!(said.contains("1 passed"), "inside: {said}");
+    false
+}
+
+/// A name server that says nothing until it is told an address for all names.
+struct NameServer(Arc<Watch<State>>);
+
+#[derive(Default)]
+struct State {
+    answer: Option<Ipv4Addr>,
+    questions: Vec<(Vec<u8>, SocketAddr)>,
+}
+
+impl NameServer {
+    fn start() -> (NameServer, Arc<UdpSocket>) {
+        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("port 53"));
+        let watch = Arc::new(Watch::<State>::default());
+        let (listening, state) = (Arc::clone(&socket), Arc::clone(&watch));
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((count, from)) = listening.recv_from(&mut buffer) {
+                let question = buffer[..count].to_vec();
+                let answer = state.with(|state| {
+                    state.questions.push((question.clone(), from));
+                    state.answer
+                });
+                if let Some(address) = answer {
+                    let _ = listening.send_to(&reply(&question, address), from);
+                }
+            }
+        });
+        (NameServer(watch), socket)
+    }
+
+    fn wait_for_question(&self) {
+        let asked = self
+            .0
+            .wait(|state| (!state.questions.is_empty()).then_some(()));
+        asked.expect("a question for the name server");
+    }
+
+    /// From now on, and to all that have asked.
+    fn speak(&self, address: Ipv4Addr, socket: &UdpSocket) {
+        let questions = self.0.with(|state| {
+            state.answer = Some(address);
+            std::mem::take(&mut state.questions)
+        });
+        for (question, from) in questions {
+            let _ = socket.send_to(&reply(&question, address), from);
+        }
+    }
+}
+
+/// One address for questions of type A, none for others (RFC 1035 4).
+fn reply(question: &[u8], address: Ipv4Addr) -> Vec<u8> {
+    let name = question[12..]
+        .iter()
+        .position(|byte| *byte == 0)
+        .expect("a name")
+        + 13;
+    let wants_address = question[name..name + 2] == [0, 1];
+    let mut reply = question[..2].to_vec();
+    reply.extend([0x81, 0x80, 0, 1, 0, u8::from(wants_address), 0, 0, 0, 0]);
+    reply.extend(&question[12..name + 4]);
+    if wants_address {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        reply.extend(address.octets());
+    }
+    reply
+}
+
+fn serve_a_client(address: SocketAddr, name: &'static str) {
+    let mut dialer = tls_dialer(address, Kind::Today);
+    dialer.tls = Some(Tls::new(Kind::Today, name));
+    dialer.dial().echo(100);
+}
+
+#[test]
+fn a_silent_name_server_delays_nobody() {
+    if !in_a_network_of_its_own("faketls_names::a_silent_name_server_delays_nobody") {
+        return;
+    }
+    let (names, socket) = NameServer::start();
+    let site = MaskSite::start();
+    let served = Served::start(Mode::Direct, &["-D", &site.as_domain(NAME)]);
+    names.wait_for_question();
+    serve_a_client(served.address(), NAME);
+    // Nowhere to go yet.
+    let mut early = dial(served.address());
+    early.write_all(b"is anybody there?").expect("send");
+    expect_closed(&early);
+    serve_a_client(served.address(), NAME);
+    names.speak(Ipv4Addr::LOCALHOST, &socket);
+    served.wait_until_probed(NAME);
+    let mut stream = dial(served.address());
+    stream.write_all(b"and now?").expect("send");
+    stream.shutdown(Shutdown::Write).expect("end one direction");
+    site.wait_for_all(b"and now?");
+    assert!(!read_to_end(&stream).is_empty());
+    assert_eq!(served.stop().count("mask_unreachable"), 1);
+}
+
+/// A proxy whose site is itself, as it finds out only when it looks the name up.
+fn leads_back(name: &'static str, port: &str, meanwhile: impl FnOnce()) {
+    let centre = DataCentre::start(Behaviour::Serve);
+    let domain = format!("{name}:{port}");
+    let mut arguments = vec!["--direct".to_owned(), "-H".to_owned(), port.to_owned()];
+    arguments.extend(["-S".to_owned(), to_hex(&SECRET)]);
+    arguments.extend(["--dc-override".to_owned(), centre.as_dc(2)]);
+    arguments.extend(["-D".to_owned(), domain]);
+    let proxy = Proxy::start_with(&arguments);
+    meanwhile();
+    let sign = format!("warning: -D {name}");
+    proxy.wait_for_line("a warning", |line| line.contains(&sign));
+    let mut stream = dial(proxy.address());
+    stream.write_all(b"is anybody there?").expect("send");
+    expect_closed(&stream);
+    serve_a_client(proxy.address(), name);
+    let summary = proxy.stop();
+    assert_eq!(summary.count("tls_refused_not_tls"), 1, "it went round");
+}
+
+#[test]
+fn a_name_of_this_machine() {
+    let port = free_address().port().to_string();
+    leads_back("localhost", &port, || {});
+}
+
+#[test]
+fn a_name_that_turns_out_to_be_the_proxys_own() {
+    if !in_a_network_of_its_own("faketls_names::a_name_that_turns_out_to_be_the_proxys_own") {
+        return;
+    }
+    let (names, socket) = NameServer::start();
+    leads_back(NAME, "8443", || {
+        names.wait_for_question();
+        names.speak(Ipv4Addr::LOCALHOST, &socket);
+    });
+}

@@ -1,0 +1,239 @@
+//! Debian's nginx as the site behind the mask, with a certificate of its own making, and what else a
+//! machine needs for tests with real TLS. Where a program is missing the tests say so and pass; `.ci/run`
+//! installs them.
+
+use super::proxy::Files;
+use super::wait::Watch;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+/// The name that the certificate is for, and that leads to this machine everywhere.
+pub const NAME: &str = "localhost";
+
+/// Whether all of these programs can be run; says which can't.
+pub fn are_there(programs: &[&str]) -> bool {
+    programs.iter().all(|program| is_there(program))
+}
+
+fn is_there(program: &str) -> bool {
+    let (package, version) = match program {
+        "nginx" => ("nginx-light", "-v"),
+        "openssl" => ("openssl", "version"),
+        "curl" => ("curl", "--version"),
+        "unshare" => ("util-linux", "--version"),
+        "ip" => ("iproute2", "-V"),
+        other => panic!("no package is known for {other}"),
+    };
+    let mut command = Command::new(program);
+    let found = command.arg(version).stdin(Stdio::null()).output().is_ok();
+    if !found {
+        not_tested(&format!(
+            "{program} is missing, install Debian's package {package}"
+        ));
+    }
+    found
+}
+
+/// Not by eprintln, which is only shown of tests that fail.
+pub fn not_tested(why: &str) {
+    let _ = writeln!(std::io::stderr(), "NOT TESTED: {why}");
+}
+
+/// Lines for a reader, shown whether the test passes or not.
+pub fn show(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What runs behind the mask.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    pub protocols: &'a str,
+    /// Further directives of its server block.
+    pub directives: &'a str,
+    /// Parameters of its listening socket.
+    pub listen: &'a str,
+    /// What `openssl req -newkey` makes.
+    pub key: &'a [&'a str],
+    /// Files that it serves, by name.
+    pub pages: &'a [(&'a str, &'a [u8])],
+}
+
+pub const EC_KEY: [&str; 3] = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+pub const RSA_KEY: [&str; 1] = ["rsa:2048"];
+
+impl Default for Site<'_> {
+    fn default() -> Self {
+        Site {
+            protocols: "TLSv1.2 TLSv1.3",
+            directives: "",
+            listen: "",
+            key: &EC_KEY,
+            pages: &[("index.html", b"<p>nothing to see here</p>\n")],
+        }
+    }
+}
+
+pub struct Nginx {
+    pub address: SocketAddr,
+    child: Child,
+    files: Files,
+}
+
+impl Site<'_> {
+    /// None when a program is missing.
+    pub fn start(&self) -> Option<Nginx> {
+        if !are_there(&["openssl", "nginx"]) {
+            return None;
+        }
+        let files = Files::new();
+        make_certificate(&files, self.key);
+        for (name, contents) in self.pages {
+            files.write(name, contents);
+        }
+        // It can't choose a port itself, and somebody else may get a free one first: once more, then.
+        for _ in 0..20 {
+            let address = free_address();
+            let config = files.write("nginx.conf", self.config(&files, address).as_bytes());
+            let mut child = Command::new("nginx")
+                .args(["-p", &files.path(""), "-c", &config, "-e", "stderr"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("start nginx");
+            if is_listening(&mut child) {
+                return Some(Nginx {
+                    address,
+                    child,
+                    files,
+                });
+            }
+            child.wait().expect("the end of nginx");
+        }
+        panic!("nginx finds no free port")
+    }
+
+    fn config(&self, files: &Files, address: SocketAddr) -> String {
+        let directory = files.path("");
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
+            .collect();
+        let (protocols, directives, listen) = (self.protocols, self.directives, self.listen);
+        // One process, so that it ends with the one that was started.
+        format!(
+            "daemon off; master_process off; pid {directory}/pid; error_log stderr notice;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{\n{temporary}access_log {directory}/access;\n\
+             server {{\n listen {address} ssl {listen};\n server_name {NAME};\n root {directory};\n\
+             ssl_certificate {directory}/certificate;\n ssl_certificate_key {directory}/key;\n\
+             ssl_protocols {protocols};\n {directives}\n}}\n}}\n"
+        )
+    }
+}
+
+impl Nginx {
+    /// The certificate that it shows, in PEM.
+    pub fn certificate(&self) -> String {
+        self.files.read("certificate")
+    }
+
+    /// The argument of -D that puts it behind its name.
+    pub fn as_domain(&self) -> String {
+        format!("{NAME}:{}", self.address.port())
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn make_certificate(files: &Files, key: &[&str]) {
+    let name = format!("/CN={NAME}");
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "2", "-subj", &name])
+        .args(["-addext", &format!("subjectAltName=DNS:{NAME}")])
+        .arg("-newkey")
+        .args(key)
+        .args([
+            "-keyout",
+            &files.path("key"),
+            "-out",
+            &files.path("certificate"),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .expect("run openssl");
+    assert!(output.status.success(), "openssl req: {output:?}");
+}
+
+/// Nobody listens there now.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+/// Its events are set up once its ports are open; false when it ends instead.
+fn is_listening(child: &mut Child) -> bool {
+    let errors = BufReader::new(child.stderr.take().expect("its stderr"));
+    let said = Arc::new(Watch::<(String, Option<bool>)>::default());
+    let follower = Arc::clone(&said);
+    thread::spawn(move || {
+        for line in errors.lines().map_while(Result::ok) {
+            follower.with(|(text, listening)| {
+                if line.contains("event method") {
+                    *listening = Some(true);
+                }
+                *text += &(line + "\n");
+            });
+        }
+        follower.with(|(_, listening)| *listening = listening.or(Some(false)));
+    });
+    let listening = said
+        .wait(|(_, listening)| *listening)
+        .expect("nginx to start or end");
+    let text = said.with(|(text, _)| text.clone());
+    let taken = text.contains("Address already in use");
+    assert!(listening || taken, "nginx doesn't start: {text}");
+    listening
+}
+
+/// Runs a program to its end with this on its standard input.
+pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    // It needn't read it.
+    let _ = child.stdin.take().expect("its stdin").write_all(input);
+    child.wait_with_output().expect("its end")
+}
+
+/// Fetches a page by HTTPS from wherever the name is said to be.
+pub fn curl(address: SocketAddr, page: &str, options: &[&str]) -> Output {
+    let port = address.port();
+    let place = format!("{NAME}:{port}:{}", address.ip());
+    let url = format!("https://{NAME}:{port}/{page}");
+    let usual = ["--silent", "--show-error", "--insecure", "--max-time", "60"];
+    run(
+        "curl",
+        &[&usual[..], &["--resolve", &place], options, &[&url]].concat(),
+        b"",
+    )
+}
+
+/// Connects as openssl's client does, says what is given and then waits for the other side's end.
+pub fn s_client(address: SocketAddr, options: &[&str], input: &[u8]) -> Output {
+    let address = address.to_string();
+    let usual = ["s_client", "-connect", &address, "-servername", NAME];
+    run("openssl", &[&usual[..], options].concat(), input)
+}
