@@ -7,7 +7,7 @@ use std::ops::Range;
 use mtproxy::limits::READ_SMALL;
 use mtproxy::proto::obfuscated2::Accepted;
 
-use crate::stats::Close;
+use crate::stats::{Close, Guest};
 
 /// A client whose handshake is done.
 pub struct Handover<'a> {
@@ -19,6 +19,8 @@ pub struct Handover<'a> {
     pub small: &'a mut [u8; READ_SMALL],
     /// Where in `small` bytes of the client lie that are decrypted and not yet passed on.
     pub pending: Range<usize>,
+    /// Its place among those of its kind, and what counts its bytes.
+    pub guest: Guest,
 }
 
 /// Serves such a client to its end, counts the reason, and says it.

@@ -18,6 +18,8 @@
 //! | [`proto::rpc`] | what is said with a middle proxy |
 //! | [`proto::middle`] | how it is said: frames and handshake |
 //! | [`proto::config_file`] | Telegram's list of middle proxies |
+//! | [`proto::http`] | heads of HTTP requests and answers |
+//! | [`proto::cidr`] | networks, as operators write them |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -49,7 +51,9 @@ pub mod crypto {
 
 /// Wire forms and texts, one module each.
 pub mod proto {
+    pub mod cidr;
     pub mod config_file;
+    pub mod http;
     /// The encrypted link to Telegram's middle proxies.
     pub mod middle {
         pub mod frame;

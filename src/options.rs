@@ -20,6 +20,7 @@ pub use flags::help;
 use flags::{Apply, find_long, find_short};
 use lexopt::Arg;
 use mtproxy::limits;
+use mtproxy::proto::cidr::Network;
 use mtproxy::proto::secret::{Form, SecretEntry, parse_domain};
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
@@ -143,6 +144,8 @@ pub struct Config {
     pub stats_ports: Option<RangeInclusive<u16>>,
     /// --http-stats; then `stats_ports` is there.
     pub http_stats: bool,
+    /// --stats-allow-net; then `http_stats`.
+    pub stats_nets: Vec<Network>,
     /// -u: not empty.
     pub user: Option<String>,
     /// -v
@@ -253,6 +256,7 @@ struct Typed {
     backlog: Option<i32>,
     stats_ports: Option<RangeInclusive<u16>>,
     http_stats: bool,
+    stats_nets: Vec<Network>,
     user: Option<String>,
     verbosity: u32,
     nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
@@ -331,6 +335,10 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
         let text = "fatal: port isn't defined".into();
         return Err(UsageError { text, code: 1 });
     }
+    if !typed.http_stats && !typed.stats_nets.is_empty() {
+        let text = "--stats-allow-net: expected --http-stats too, with -p";
+        return Err(UsageError::new(text.into()));
+    }
     let direct = typed.direct || config_file.is_none();
     let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
     let slots_per_set = match usize::try_from(typed.slots) {
@@ -365,6 +373,7 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
         backlog: typed.backlog.unwrap_or(BACKLOG),
         stats_ports: typed.stats_ports,
         http_stats: typed.http_stats,
+        stats_nets: typed.stats_nets,
         user: typed.user,
         verbosity: typed.verbosity,
         nat_rules: typed.nat_rules,
@@ -455,6 +464,7 @@ mod tests {
             backlog: 8192,
             stats_ports: None,
             http_stats: false,
+            stats_nets: vec![],
             user: None,
             verbosity: 0,
             nat_rules: vec![],
@@ -631,6 +641,9 @@ mod tests {
         assert_eq!(config("-p 1:65535").stats_ports, Some(1..=65535));
         assert_eq!(config("-p 7:7").stats_ports, Some(7..=7));
         assert!(config("-p 1 --http-stats").http_stats);
+        let nets = "-p 1 --http-stats --stats-allow-net 10.0.0.0/8 --stats-allow-net ::1";
+        let wanted = ["10.0.0.0/8", "::1"].map(|net| Network::parse(net).unwrap());
+        assert_eq!(config(nets).stats_nets, wanted);
         let what = "-p/--port: expected a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST, got";
         for wrong in ["65536", "8:7", "0:7", ":", "1:", ":1", "1:2:3", "x", "-1"] {
             let wanted = UsageError::new(format!("{what} {wrong:?}"));

@@ -40,6 +40,13 @@ pub fn set_most(most: usize) {
     pool().most.store(most, Ordering::Relaxed);
 }
 
+/// Client threads that there are now, and how many there may be.
+pub fn running() -> (usize, usize) {
+    let pool = pool();
+    let most = pool.most.load(Ordering::Relaxed);
+    (pool.running.load(Ordering::Relaxed), most)
+}
+
 /// Runs `job` on a client thread; false (and the job is dropped) if no thread can be had.
 pub fn run(job: Job) -> bool {
     let pool = pool();

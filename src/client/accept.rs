@@ -27,6 +27,7 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
             Err(e) => {
+                STATS.accept_calls_failed.add(1);
                 // No descriptors or no memory: the connection stays in the backlog, and asking
                 // again at once would only take the processor from whoever could free some.
                 if !std::mem::replace(&mut failing, true) {

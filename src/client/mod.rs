@@ -27,7 +27,7 @@ use crate::log;
 use crate::nat::NatRules;
 use crate::outbox::Outbox;
 use crate::registry::{self, Client};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, Guest, STATS};
 use crate::uplink::Link;
 
 /// What is the same for every client.
@@ -90,16 +90,20 @@ fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
 /// client's life needs is not inlined here.
 fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let mut small = [0; READ_SMALL];
-    let client = match handshake::run(&socket, rules, &mut small) {
-        Ok(Opened { accepted, pending }) => Handover {
-            socket,
-            accepted,
-            small: &mut small,
-            pending,
-        },
+    let Opened { accepted, pending } = match handshake::run(&socket, rules, &mut small) {
+        Ok(opened) => opened,
         Err(reason) => return reason.counted(),
     };
-    STATS.ext_connections_created.add(1);
+    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, accepted.transport) else {
+        return Close::SecretFull.counted();
+    };
+    let client = Handover {
+        socket,
+        accepted,
+        small: &mut small,
+        pending,
+        guest,
+    };
     let Some(dcs) = &rules.dcs else {
         return rules
             .direct
@@ -142,12 +146,13 @@ fn through_middle_proxy(
         accepted,
         small,
         pending,
+        guest,
     } = client;
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
     let outbox = Outbox::new(Ctr::new(&accepted.send));
-    let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
+    let Some(client) = registry::insert(socket, guest.0, outbox, writer::start) else {
         return Close::Stopping.counted();
     };
     let origin = Origin {

@@ -11,13 +11,15 @@ pub mod table;
 
 use std::io::{IoSlice, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::HEADER_LEN;
 use mtproxy::proto::obfuscated2::{self, Offer};
 
 use crate::handover::Handover;
-use crate::stats::{Close, STATS};
+use crate::stats::{self, Close, DIRECT, STATS};
 use crate::sys;
 pub use dial::has_ipv6;
 use table::Table;
@@ -38,9 +40,26 @@ pub fn serve(setup: &Setup, mut client: Handover) -> Close {
                 receive: client.accepted.receive,
                 send,
             };
-            relay::run(client.socket, dc, ciphers, client.small)
+            let _standing = Standing::begin();
+            relay::run(client.socket, dc, ciphers, client.small, client.guest.0)
         }
         Err(reason) => reason.counted(),
+    }
+}
+
+/// A connection that is counted while it stands.
+struct Standing;
+
+impl Standing {
+    fn begin() -> Standing {
+        DIRECT.fetch_add(1, Ordering::Relaxed);
+        Standing
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        DIRECT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -52,7 +71,10 @@ fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Clo
     if !known {
         STATS.direct_unknown_dcs.add(1);
     }
+    let begun = Instant::now();
     let dc = dial::dial(&addresses, setup.source).ok_or(Close::DcUnreachable)?;
+    let times = stats::dials(client.guest.0.dc);
+    times.connect.add(begun.elapsed());
     STATS.direct_connects.add(1);
     let mut offer = draw(client).ok_or(Close::DcLost)?;
     let pending = &mut client.small[client.pending.clone()];

@@ -15,7 +15,7 @@ use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::{HALF_OPEN, PIPES_KEPT, READ_SMALL, RELAY_BUSY, RELAY_LINGER, RELAY_STEP};
 
 use crate::buffers::{self, Buffer};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, Traffic};
 use crate::sys::Pipe;
 use crate::threads;
 
@@ -33,8 +33,9 @@ pub fn run(
     dc: TcpStream,
     ciphers: Ciphers,
     small: &mut [u8; READ_SMALL],
+    traffic: &'static Traffic,
 ) -> Close {
-    let pair = Arc::new(Pair::new(client, dc));
+    let pair = Arc::new(Pair::new(client, dc, traffic));
     let down = pair.clone();
     if !threads::run(Box::new(move || {
         down.half(Close::DcClosed, || down.relay_down())
@@ -50,6 +51,7 @@ pub fn run(
 struct Pair {
     client: TcpStream,
     dc: TcpStream,
+    traffic: &'static Traffic,
     /// Steps of both halves so far: changes as long as there is progress.
     steps: AtomicU32,
     ended: Mutex<Ended>,
@@ -66,10 +68,11 @@ struct Ended {
 struct Broken(Close);
 
 impl Pair {
-    fn new(client: TcpStream, dc: TcpStream) -> Pair {
+    fn new(client: TcpStream, dc: TcpStream, traffic: &'static Traffic) -> Pair {
         Pair {
             client,
             dc,
+            traffic,
             steps: AtomicU32::new(0),
             ended: Mutex::default(),
             both: Condvar::new(),
@@ -160,7 +163,7 @@ impl Pair {
         ciphers.receive.apply(bytes);
         ciphers.send.apply(bytes);
         self.steps.fetch_add(1, Ordering::Relaxed);
-        STATS.direct_up_bytes.add(bytes.len() as u64);
+        self.traffic.direct_up_bytes.add(bytes.len() as u64);
         (&self.dc).write_all(bytes).is_ok()
     }
 
@@ -194,7 +197,7 @@ impl Pair {
 
     fn pass_down(&self, bytes: &[u8]) -> Result<(), Broken> {
         self.steps.fetch_add(1, Ordering::Relaxed);
-        STATS.direct_down_bytes.add(bytes.len() as u64);
+        self.traffic.direct_down_bytes.add(bytes.len() as u64);
         (&self.client)
             .write_all(bytes)
             .map_err(|_| Broken(Close::ClientLost))
@@ -221,7 +224,7 @@ impl Pair {
                 }
                 self.steps.fetch_add(1, Ordering::Relaxed);
             }
-            STATS.direct_down_bytes.add(n as u64);
+            self.traffic.direct_down_bytes.add(n as u64);
             if n < RELAY_BUSY {
                 keep_pipe(pipe);
                 return Ok(n);
@@ -289,6 +292,8 @@ fn keep_pipe(pipe: Pipe) {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use mtproxy::proto::transport::Transport;
+    use mtproxy::proto::wire::DcId;
     use std::net::TcpListener;
     use std::thread;
 
@@ -305,6 +310,10 @@ mod tests {
         })
     }
 
+    fn traffic() -> &'static Traffic {
+        crate::stats::traffic_of(0, DcId(1), Transport::Abridged)
+    }
+
     fn noise(len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         cipher(9).apply(&mut bytes);
@@ -314,7 +323,7 @@ mod tests {
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.
     fn through(bytes: Vec<u8>, relay: impl FnOnce(&Pair) + Send + 'static) -> Vec<u8> {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let relaying = thread::spawn(move || relay(&Pair::new(client, dc)));
+        let relaying = thread::spawn(move || relay(&Pair::new(client, dc, traffic())));
         let writing = thread::spawn(move || {
             far_dc.write_all(&bytes).unwrap();
             far_dc.shutdown(Shutdown::Write).unwrap();
@@ -348,7 +357,8 @@ mod tests {
             receive: cipher(1),
             send: cipher(2),
         };
-        let relaying = thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL]));
+        let relaying =
+            thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL], traffic()));
         let up = noise(3_000_000);
         let mut wire = up.clone();
         cipher(1).apply(&mut wire);
@@ -379,7 +389,8 @@ mod tests {
             receive: cipher(1),
             send: cipher(2),
         };
-        let relaying = thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL]));
+        let relaying =
+            thread::spawn(move || run(client, dc, ciphers, &mut [0; READ_SMALL], traffic()));
         let down = noise(3_000_000);
         let answer = down.clone();
         let answering = thread::spawn(move || far_dc.write_all(&answer).unwrap());
