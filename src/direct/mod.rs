@@ -80,6 +80,8 @@ fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Clo
     let pending = &mut client.small[client.pending.clone()];
     offer.send.apply(pending);
     open(&dc, &offer.header, pending).map_err(|_| Close::DcLost)?;
+    let traffic = client.guest.0;
+    traffic.direct_up_bytes.add(pending.len() as u64);
     Ok((dc, offer.send))
 }
 
