@@ -24,7 +24,7 @@ MAX_x86_64 := 700000
 MAX_mipsel := 900000
 
 # The short form of the end-to-end suite: names of tests, or beginnings of names.
-SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct::
+SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct:: statistics::
 
 # Telegram publishes its two files here, and only here.
 TELEGRAM := https://core.telegram.org

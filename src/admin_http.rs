@@ -13,10 +13,9 @@ mod stats_page;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mtproxy::limits::{MAX_HTTP_HEAD, STATS_CONNECTIONS, STATS_LIFETIME};
 use mtproxy::proto::cidr::Network;
 use mtproxy::proto::http::{self, Answer, Method, Request, Status};
@@ -31,8 +30,10 @@ pub struct Site {
     facts: Facts,
     /// --stats-allow-net
     allowed: Vec<Network>,
-    /// Holds an entry for each connection that is being served.
-    places: (Sender<()>, Receiver<()>),
+    /// How many connections are being served.
+    busy: Mutex<usize>,
+    /// Notified when one ends.
+    ended: Condvar,
 }
 
 impl Site {
@@ -41,8 +42,27 @@ impl Site {
         Site {
             facts,
             allowed,
-            places: bounded(STATS_CONNECTIONS),
+            busy: Mutex::new(0),
+            ended: Condvar::new(),
         }
+    }
+
+    /// Takes a place; waits until fewer than the most are taken, which is not long: each has a
+    /// deadline.
+    fn enter(&self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        while *busy >= STATS_CONNECTIONS {
+            busy = self
+                .ended
+                .wait(busy)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *busy += 1;
+    }
+
+    fn leave(&self) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.ended.notify_one();
     }
 }
 
@@ -58,18 +78,16 @@ pub fn run(listener: &TcpListener, site: &Arc<Site>) {
     }
 }
 
-/// Waits until fewer than the most are being served, which is not long: each has a deadline.
 fn admit(socket: TcpStream, peer: IpAddr, site: &Arc<Site>) {
-    let (enter, leave) = &site.places;
-    let _ = enter.send(());
+    site.enter();
     let for_thread = site.clone();
     let spawned = threads::spawn("stats", move || {
         threads::guarded(|| serve(&for_thread, socket, peer));
-        let _ = for_thread.places.1.try_recv();
+        for_thread.leave();
     });
     if let Err(e) = spawned {
         log::event(format_args!("stats_failed error=\"{e}\""));
-        let _ = leave.try_recv();
+        site.leave();
     }
 }
 
@@ -83,7 +101,8 @@ fn serve(site: &Site, socket: TcpStream, peer: IpAddr) {
     loop {
         let reply = match asker.next_head() {
             Ok(Some(len)) => {
-                let head: Vec<u8> = asker.bytes.drain(..len).collect();
+                let rest = asker.bytes.split_off(len);
+                let head = std::mem::replace(&mut asker.bytes, rest);
                 answer(site, &head, peer)
             }
             Ok(None) => return,

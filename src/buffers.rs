@@ -183,6 +183,7 @@ impl Drop for Buffer {
     }
 }
 
+#[inline(never)] // else a loop over the classes has it six times
 fn lock(class: usize) -> std::sync::MutexGuard<'static, Pool> {
     POOLS[class].lock().unwrap_or_else(PoisonError::into_inner)
 }

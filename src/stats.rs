@@ -81,10 +81,23 @@ macro_rules! counters {
         /// Every counter, those of [`Traffic`] first.
         pub fn rows() -> Vec<Row> {
             let mut rows = traffic::sums();
-            rows.extend([$((stringify!($name), $help, STATS.$name.value()),)*]);
+            let values = [$(STATS.$name.value(),)*];
+            add_rows(&mut rows, concat!($(stringify!($name), "\n", $help, "\n",)*), &values);
             rows
         }
     };
+}
+
+/// Adds rows, of whose names and meanings the lines of `text` are: one string is smaller than a table
+/// of many.
+#[inline(never)]
+fn add_rows(rows: &mut Vec<Row>, text: &'static str, values: &[u64]) {
+    let mut lines = text.split('\n');
+    for value in values {
+        if let (Some(name), Some(help)) = (lines.next(), lines.next()) {
+            rows.push((name, help, *value));
+        }
+    }
 }
 
 counters! {

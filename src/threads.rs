@@ -64,6 +64,12 @@ pub fn run(job: Job) -> bool {
 
 /// Starts a named thread with the stack that every thread has.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    spawn_job(name, Box::new(body))
+}
+
+/// Not generic, nor inlined: what std does to start a thread is large.
+#[inline(never)]
+fn spawn_job(name: &str, body: Job) -> std::io::Result<()> {
     Builder::new()
         .name(name.into())
         .stack_size(THREAD_STACK)

@@ -230,6 +230,11 @@ fn offenders_are_found() {
         "name client",
     );
     complains(
+        "src/admin_http/metrics.rs",
+        "use crate::client::Rules;\n",
+        "name client",
+    );
+    complains(
         "src/stats.rs",
         "fn f() { crate::registry::close() }\n",
         "name registry",

@@ -1,7 +1,6 @@
 //! What both pages show besides the counters: facts of the start, and what is so at this moment.
 //! Collected when somebody asks, under short locks, none of which is held while a page is sent.
 
-use std::fs::read_to_string;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,23 +99,23 @@ pub struct Live {
 
 impl Live {
     pub fn collect(facts: &Facts) -> Live {
-        let status = read_to_string("/proc/self/status").unwrap_or_default();
+        let status = proc("/proc/self/status");
         let kib = |name| number_behind(&status, name) * 1024;
         let traffic = stats::all_traffic();
         let sets: Vec<Snapshot> = facts.sets.iter().map(|set| set.snapshot()).collect();
         let (up, down) = registry::queued();
         let links = sets.iter().flat_map(|set| &set.ready);
         let in_channels: usize = links.map(|link| link.queued()).sum();
-        let open = traffic.iter().map(|t| t.open.load(Ordering::Relaxed));
+        let open = sum(&traffic, &|_| true, open);
         Live {
             now: unix_now(),
             begun: Instant::now(),
             uptime: facts.started.elapsed().as_millis() as u64,
-            cpu: cpu_time(),
+            cpu: cpu_of(&proc("/proc/self/stat")),
             memory: [kib("VmSize:"), kib("VmRSS:"), kib("VmData:")],
             threads: number_behind(&status, "Threads:"),
             clients: CLIENTS.load(Ordering::Relaxed).into(),
-            open: open.map(u64::from).sum(),
+            open,
             direct: DIRECT.load(Ordering::Relaxed).into(),
             traffic,
             sets,
@@ -131,25 +130,52 @@ impl Live {
     }
 }
 
+/// What is taken of the traffic of one kind.
+pub type Figure = fn(&Traffic) -> u64;
+
+/// Clients connected now.
+pub fn open(traffic: &Traffic) -> u64 {
+    traffic.open.load(Ordering::Relaxed).into()
+}
+
+/// Sums a figure of all traffic that fits.
+#[inline(never)]
+pub fn sum(traffic: &[&Traffic], fits: &dyn Fn(&Traffic) -> bool, of: Figure) -> u64 {
+    let fitting = traffic.iter().filter(|t| fits(t));
+    fitting.map(|t| of(t)).sum()
+}
+
+/// A file of ours in proc(5); nothing if it can't be read.
+#[inline(never)]
+fn proc(path: &str) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_default()
+}
+
 /// The number behind a name at the start of a line; 0 if there is none.
-fn number_behind(text: &str, name: &str) -> u64 {
-    let found = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = found.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.unwrap_or(0)
+#[inline(never)]
+fn number_behind(text: &[u8], name: &str) -> u64 {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let found = lines.find_map(|line| line.strip_prefix(name.as_bytes()));
+    number(found.unwrap_or_default())
 }
 
-/// What processors have worked for this process, milliseconds.
-fn cpu_time() -> u64 {
-    cpu_of(&read_to_string("/proc/self/stat").unwrap_or_default())
+/// The digits among these bytes, as a number.
+#[inline(never)]
+fn number(text: &[u8]) -> u64 {
+    let digits = text.iter().filter(|byte| byte.is_ascii_digit());
+    digits.fold(0, |sum, digit| {
+        sum.wrapping_mul(10) + u64::from(digit - b'0')
+    })
 }
 
-/// The name in parentheses may hold anything; behind it, fields 14 and 15 of the whole line are user
-/// and system time in hundredths of a second (proc(5)).
-fn cpu_of(stat: &str) -> u64 {
-    let behind = stat.rsplit(')').next().unwrap_or_default();
-    let fields = behind.split_whitespace().skip(11).take(2);
-    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks * 10
+/// What processors have worked for this process, milliseconds: of the line of proc(5)'s stat. The name
+/// in parentheses may hold anything; fields 14 and 15 of all are user and system time in hundredths of
+/// a second.
+#[inline(never)]
+fn cpu_of(stat: &[u8]) -> u64 {
+    let behind = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);
+    let fields = stat[behind..].split(|byte| *byte == b' ');
+    10 * fields.skip(12).take(2).map(number).sum::<u64>()
 }
 
 #[cfg(test)]
@@ -159,13 +185,13 @@ mod tests {
     #[test]
     fn what_proc_says() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 90 0 0 0 12 30 5 6 20 0 3 0 100 1 2";
-        assert_eq!(cpu_of(stat), 420);
-        assert_eq!(cpu_of(""), 0);
-        let status = "Name:\tThreads:\nVmSize:\t   12 kB\nThreads:\t3\n";
+        assert_eq!(cpu_of(stat.as_bytes()), 420);
+        assert_eq!(cpu_of(b""), 0);
+        let status = b"Name:\tThreads:\nVmSize:\t   12 kB\nThreads:\t3\n";
         assert_eq!(number_behind(status, "VmSize:"), 12);
         assert_eq!(number_behind(status, "Threads:"), 3);
         assert_eq!(number_behind(status, "VmRSS:"), 0);
-        let own = read_to_string("/proc/self/status").unwrap();
+        let own = proc("/proc/self/status");
         assert!(number_behind(&own, "VmRSS:") > 0 && number_behind(&own, "Threads:") > 0);
     }
 }

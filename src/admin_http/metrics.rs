@@ -10,7 +10,7 @@ use mtproxy::proto::wire::DcId;
 
 use super::exposition::Value::{Micros, Whole};
 use super::exposition::{Text, Value};
-use super::live::{Facts, Live};
+use super::live::{Facts, Figure, Live, open, sum};
 use crate::stats::{self, Close, Histogram, Traffic};
 use crate::threads;
 use crate::uplink::Link;
@@ -63,8 +63,7 @@ fn clients(text: &mut Text, facts: &Facts, live: &Live) {
         (Transport::Intermediate, "intermediate"),
         (Transport::PaddedIntermediate, "padded_intermediate"),
     ] {
-        let of = live.traffic.iter().filter(|t| t.transport == transport);
-        let open = of.map(|t| u64::from(t.open.load(Ordering::Relaxed))).sum();
+        let open = sum(&live.traffic, &|t| t.transport == transport, open);
         text.sample(&[phase("open"), ("transport", name)], Whole(open));
     }
     text.gauge(
@@ -95,13 +94,9 @@ fn counters(text: &mut Text) {
     }
 }
 
-/// What is taken of the traffic of one kind.
-type Figure = fn(&Traffic) -> u64;
-
 /// Sums a figure of all traffic that fits.
-fn sum(live: &Live, fits: impl Fn(&Traffic) -> bool, of: Figure) -> Value {
-    let fitting = live.traffic.iter().filter(|t| fits(t));
-    Whole(fitting.map(|t| of(t)).sum())
+fn sum_of(live: &Live, fits: &dyn Fn(&Traffic) -> bool, of: Figure) -> Value {
+    Whole(sum(&live.traffic, fits, of))
 }
 
 fn by_dc(text: &mut Text, live: &Live) {
@@ -117,12 +112,12 @@ fn by_dc(text: &mut Text, live: &Live) {
             for (direction, of) in directions {
                 let both = [("dc", name.as_str()), ("direction", direction)];
                 let labels = &both[..if direction.is_empty() { 1 } else { 2 }];
-                text.sample(labels, sum(live, |t| t.dc == *dc, *of));
+                text.sample(labels, sum_of(live, &|t| t.dc == *dc, *of));
             }
         }
     };
     text.gauge("dc_connections", "clients connected, by data centre");
-    each(text, &[("", |t| t.open.load(Ordering::Relaxed).into())]);
+    each(text, &[("", open)]);
     text.counter(
         "dc_bytes",
         "bytes of clients' packets, or in direct mode of their stream",
@@ -159,8 +154,8 @@ fn by_secret(text: &mut Text, live: &Live) {
     };
     let label = |number: usize| stats::labels().get(number);
     text.gauge("secret_connections", "clients connected, by secret");
-    let open = |n| label(n).map_or(0, |l| l.open.load(Ordering::Relaxed).into());
-    each(text, "", &|n| Whole(open(n)));
+    let used = |n| label(n).map_or(0, |l| l.open.load(Ordering::Relaxed).into());
+    each(text, "", &|n| Whole(used(n)));
     text.gauge(
         "secret_connections_limit",
         "clients that may be; 0: no limit",
@@ -173,7 +168,7 @@ fn by_secret(text: &mut Text, live: &Live) {
         "clients whose handshake was accepted, by secret",
     );
     each(text, "", &|n| {
-        sum(live, |t| t.secret == n, |t| t.clients.value())
+        sum_of(live, &|t| t.secret == n, |t| t.clients.value())
     });
     text.counter("secret_refusals", "clients refused because of that limit");
     each(text, "", &|n| {
@@ -181,10 +176,10 @@ fn by_secret(text: &mut Text, live: &Live) {
     });
     text.counter("secret_bytes", "bytes of clients, by secret");
     each(text, "up", &|n| {
-        sum(live, |t| t.secret == n, Traffic::up_bytes)
+        sum_of(live, &|t| t.secret == n, Traffic::up_bytes)
     });
     each(text, "down", &|n| {
-        sum(live, |t| t.secret == n, Traffic::down_bytes)
+        sum_of(live, &|t| t.secret == n, Traffic::down_bytes)
     });
 }
 

@@ -48,6 +48,7 @@ pub fn start_slot(set: Arc<Set>, slot: usize, setup: Arc<Setup>) -> std::io::Res
     })
 }
 
+#[inline(never)] // as `live`
 fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
     let mut backoff = Backoff::default();
     let mut turn = slot;
@@ -143,6 +144,7 @@ impl Connection {
 }
 
 /// A ready connection from its publication to its end.
+#[inline(never)] // else it is there twice
 fn live(connection: Connection, ready: dial::Ready) {
     static LAST_ID: AtomicU32 = AtomicU32::new(0);
     let id = u64::from(LAST_ID.fetch_add(1, Ordering::Relaxed)) + 1;

@@ -12,7 +12,7 @@ use mtproxy::proto::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
-use super::{Counter, Row};
+use super::{Counter, Row, add_rows};
 
 macro_rules! traffic {
     ($($field:ident $name:ident: $help:literal,)*) => {
@@ -38,9 +38,15 @@ macro_rules! traffic {
 
         /// Name, meaning and sum of each of these counters.
         pub fn sums() -> Vec<Row> {
-            let all = kinds().clone();
-            let sum = |of: fn(&Traffic) -> u64| all.iter().map(|traffic| of(traffic)).sum();
-            vec![$((stringify!($name), $help, sum(|traffic| traffic.$field.value())),)*]
+            let mut sums = [$(stringify!($field),)*].map(|_| 0);
+            for traffic in kinds().iter() {
+                for (sum, value) in sums.iter_mut().zip([$(traffic.$field.value(),)*]) {
+                    *sum += value;
+                }
+            }
+            let mut rows = Vec::with_capacity(64);
+            add_rows(&mut rows, concat!($(stringify!($name), "\n", $help, "\n",)*), &sums);
+            rows
         }
     };
 }
