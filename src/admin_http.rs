@@ -133,6 +133,7 @@ struct Reply {
 }
 
 impl Reply {
+    #[inline(never)] // small, not fast
     fn error(status: Status) -> Reply {
         Reply {
             status,
@@ -271,6 +272,7 @@ impl Asker {
         }
     }
 
+    #[inline(never)]
     fn left(&self) -> Option<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)

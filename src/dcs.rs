@@ -229,12 +229,11 @@ impl Dcs {
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
             let targets = distinct(&cluster.targets);
-            let sorted = |targets: &[SocketAddr]| {
-                let mut sorted = targets.to_vec();
-                sorted.sort_unstable();
-                sorted
+            // Neither holds an address twice.
+            let same = |set: &Arc<Set>| {
+                let known = |target| set.targets.contains(target);
+                set.targets.len() == targets.len() && targets.iter().all(known)
             };
-            let same = |set: &Arc<Set>| sorted(&set.targets) == sorted(&targets);
             let number = sets.iter().position(same).unwrap_or(sets.len());
             if number == sets.len() {
                 let (state, start) = (Mutex::new(State::new()), start.clone());

@@ -284,7 +284,8 @@ fn watch_signals(requests: &Sender<Request>) {
             Some(Signal::Stop) if stopping => std::process::exit(1),
             Some(Signal::Stop) => {
                 stopping = true;
-                let _ = requests.send(Request::Stop);
+                // There is always room; `send`, which could wait, is a lot of code.
+                let _ = requests.try_send(Request::Stop);
             }
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {

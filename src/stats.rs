@@ -214,6 +214,7 @@ pub fn summary() -> String {
 }
 
 /// Refused clients so far, by reason.
+#[inline(never)] // else loops over it are unrolled
 pub fn refusal_rows() -> Vec<(&'static str, u64)> {
     let mut rows = vec![
         ("limit", STATS.accept_connection_limit_failed.value()),
@@ -235,9 +236,13 @@ pub fn refusal_rows() -> Vec<(&'static str, u64)> {
 
 /// The same as `word=count`, and their sum.
 pub fn refusals() -> (u64, String) {
-    let rows = refusal_rows();
-    let words: Vec<String> = rows.iter().map(|(word, n)| format!("{word}={n}")).collect();
-    (rows.iter().map(|(_, n)| n).sum(), words.join(" "))
+    let (mut sum, mut words) = (0, String::new());
+    for (word, n) in refusal_rows() {
+        let space = if words.is_empty() { "" } else { " " };
+        let _ = write!(words, "{space}{word}={n}");
+        sum += n;
+    }
+    (sum, words)
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl FileFacts {
     }
 }
 
+#[inline(never)]
 pub fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
