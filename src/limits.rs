@@ -198,6 +198,23 @@ pub const MAX_PORTS: usize = 128;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 
+// --- statistics ------------------------------------------------------------------------------
+
+/// Longest head of an HTTP request, bytes (protocol.md 10.1). C: the same.
+pub const MAX_HTTP_HEAD: usize = 16 << 10;
+/// Requests for statistics that are served at a time, a thread each; further ones wait. C: in the one
+/// event loop.
+pub const STATS_CONNECTIONS: usize = 8;
+/// From accept to the end of a connection for statistics, however much it is kept alive. C: none.
+pub const STATS_LIFETIME: Duration = Duration::from_secs(10);
+/// Connections for statistics that may wait to be accepted.
+pub const STATS_BACKLOG: i32 = 16;
+/// Networks that --stats-allow-net may give.
+pub const MAX_STATS_NETS: usize = 64;
+/// Upper ends of the histograms of connect and handshake times, milliseconds: from the same city to
+/// what a deadline allows.
+pub const TIME_BUCKETS: [u16; 10] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000];
+
 // --- the process -----------------------------------------------------------------------------
 
 /// Stack of every thread, bytes. Nothing large lives on a stack.

@@ -91,7 +91,8 @@ impl Outbox {
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
         let rest = match &mut self.records {
-            None => sys::send_now(socket, packet).map(|sent| Backlog::of(&[&packet[sent..]])),
+            None => sys::send_now(socket, &[IoSlice::new(packet)])
+                .map(|sent| Backlog::of(&[&packet[sent..]])),
             Some(sizer) => send_records(sizer, socket, packet),
         };
         match rest {
@@ -201,7 +202,7 @@ fn send_records(
         }
         let mut parts = &mut parts[..count];
         if backlog.is_none() {
-            let sent = sys::send_parts_now(socket, parts)?;
+            let sent = sys::send_now(socket, parts)?;
             IoSlice::advance_slices(&mut parts, sent);
         }
         match &mut backlog {

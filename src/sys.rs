@@ -270,12 +270,7 @@ pub fn dial(
 }
 
 /// Sends what the socket takes without blocking; 0 if it takes nothing now.
-pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    send_parts_now(socket, &[IoSlice::new(bytes)])
-}
-
-/// The same for bytes that lie in several places.
-pub fn send_parts_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
+pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
     send(socket, parts, MSG_DONTWAIT)
 }
 
@@ -494,7 +489,7 @@ mod tests {
             let target = SocketAddr::new(ip.parse().unwrap(), port);
             let ours = dial(target, None, Duration::from_secs(3)).unwrap();
             let (theirs, _) = listener.accept().unwrap();
-            assert_eq!(send_now(&ours, b"hello").unwrap(), 5);
+            assert_eq!(send_now(&ours, &[IoSlice::new(b"hello")]).unwrap(), 5);
             let mut got = [0; 5];
             io::Read::read_exact(&mut &theirs, &mut got).unwrap();
             assert_eq!(&got, b"hello");
@@ -514,7 +509,7 @@ mod tests {
         let block = vec![0; 1 << 20];
         let mut sent = 0;
         loop {
-            let n = send_now(&ours, &block).unwrap();
+            let n = send_now(&ours, &[IoSlice::new(&block)]).unwrap();
             if n == 0 {
                 break;
             }

@@ -13,7 +13,7 @@ use super::Rules;
 use super::tls::{FakeTls, Stranger};
 use crate::buffers::Buffer;
 use crate::pair::{self, Broken, Half, Pair};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, STATS, STRANGERS};
 
 /// Shows a stranger the site, if there is a place; returns when that is over.
 #[inline(never)] // see `live`
@@ -29,6 +29,7 @@ pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Strang
 }
 
 fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {
+    let _present = STRANGERS.enter();
     let random = stranger.received.bytes().get(RANDOM_AT..RANDOM_END);
     if random.is_some_and(|random| tls.sites.is_own_probe(random)) {
         return;

@@ -3,7 +3,7 @@
 //! and is read and discarded like any header that fits nothing.
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub struct FakeTls {
     /// The domains and their sites.
     pub sites: Arc<Sites>,
     /// Hellos that were let in.
-    pub replays: Mutex<Seen>,
+    pub replays: Arc<Mutex<Seen>>,
     /// --tls-skew: seconds that a hello's stamp may lie back and ahead.
     pub skew: (u32, u32),
     /// --tls-hybrid
@@ -248,7 +248,7 @@ fn send_answer(
 
 /// A new connection takes all of this at once; one that doesn't must not hold the thread for long.
 fn send_all(mut socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-    let sent = sys::send_now(socket, bytes)?;
+    let sent = sys::send_now(socket, &[IoSlice::new(bytes)])?;
     if sent < bytes.len() {
         socket.set_write_timeout(Some(CLIENT_HANDSHAKE))?;
         socket.write_all(&bytes[sent..])?;

@@ -17,7 +17,7 @@ use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
 use crate::buffers::{self, Buffer};
 use crate::clock;
 use crate::pair::{self, Broken, Half, Pair};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, Traffic};
 use crate::sys::{self, Pipe};
 
 /// What is done to bytes on their way.
@@ -28,14 +28,26 @@ pub struct Layers {
     pub send: Ctr,
     /// In fake TLS: takes the client's records apart. Then the client gets records, too.
     pub tls: Option<Deframer>,
+    /// Counts bytes.
+    pub traffic: &'static Traffic,
+}
+
+/// The way down.
+struct Down {
+    /// In fake TLS.
+    sizer: Option<Sizer>,
+    traffic: &'static Traffic,
 }
 
 /// Relays until both halves have ended; counts and says what ended first.
 pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
-    let records = layers.tls.as_ref().map(|_| Sizer::new());
+    let down = Down {
+        sizer: layers.tls.as_ref().map(|_| Sizer::new()),
+        traffic: layers.traffic,
+    };
     let up = |pair: &Pair| relay_up(pair, &mut layers, small);
-    let down = move |pair: &Pair| relay_down(pair, records);
+    let down = move |pair: &Pair| relay_down(pair, down);
     pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down).counted()
 }
 
@@ -77,7 +89,7 @@ fn pass_up(pair: &Pair, layers: &mut Layers, mut bytes: &mut [u8]) -> Result<boo
     layers.receive.apply(bytes);
     layers.send.apply(bytes);
     pair.step();
-    STATS.direct_up_bytes.add(bytes.len() as u64);
+    layers.traffic.direct_up_bytes.add(bytes.len() as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
     match &layers.tls {
         Some(tls) if tls.is_broken() => Err(Broken::Client(Close::BadRecord)),
@@ -92,18 +104,18 @@ fn discard(pair: &Pair, small: &mut [u8]) -> Half {
     Ok(())
 }
 
-fn relay_down(pair: &Pair, mut records: Option<Sizer>) -> Half {
+fn relay_down(pair: &Pair, mut down: Down) -> Half {
     let mut small = [0; READ_SMALL];
     loop {
         let body = &mut small[record::HEADER..];
         let (mut n, room) = (read(&pair.far, body, DC_LOST)?, body.len());
-        pass_small_down(pair, &mut small, n, &mut records)?;
+        pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
             n = match take_pipe() {
-                Some(pipe) => move_by_pipe(pair, pipe, &mut records)?,
+                Some(pipe) => move_by_pipe(pair, pipe, &mut down)?,
                 None if buffers::excess() == 0 => {
-                    move_by_copy(pair, Buffer::new(RELAY_STEP), &mut records)?
+                    move_by_copy(pair, Buffer::new(RELAY_STEP), &mut down)?
                 }
                 None => n,
             };
@@ -117,27 +129,27 @@ fn relay_down(pair: &Pair, mut records: Option<Sizer>) -> Half {
 }
 
 /// Passes on the `n` bytes that lie behind room for a record's header. They fit any record.
-fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, records: &mut Option<Sizer>) -> Half {
+fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> Half {
     let mut start = record::HEADER;
-    if let Some(sizer) = records.as_mut().filter(|_| n > 0) {
+    if let Some(sizer) = down.sizer.as_mut().filter(|_| n > 0) {
         sizer.next(clock::millis());
         small[..start].copy_from_slice(&record::header(n));
         start = 0;
     }
-    passed_down(pair, n);
+    passed_down(pair, n, down);
     let bytes = &small[start..record::HEADER + n];
     (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
 }
 
 /// `n` bytes of the data centre's are on their way.
-fn passed_down(pair: &Pair, n: usize) {
+fn passed_down(pair: &Pair, n: usize, down: &Down) {
     pair.step();
-    STATS.direct_down_bytes.add(n as u64);
+    down.traffic.direct_down_bytes.add(n as u64);
 }
 
 /// How much of `left` bytes goes next: as much as a record takes, whose header is sent now.
-fn next_piece(pair: &Pair, left: usize, records: &mut Option<Sizer>) -> Result<usize, Broken> {
-    let Some(sizer) = records else {
+fn next_piece(pair: &Pair, left: usize, down: &mut Down) -> Result<usize, Broken> {
+    let Some(sizer) = &mut down.sizer else {
         return Ok(left);
     };
     let len = sizer.next(clock::millis()).min(left);
@@ -146,7 +158,7 @@ fn next_piece(pair: &Pair, left: usize, records: &mut Option<Sizer>) -> Result<u
 }
 
 /// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
-fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<usize, Broken> {
+fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &mut Down) -> Result<usize, Broken> {
     loop {
         let n = match pipe.fill(&pair.far, RELAY_STEP) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -158,11 +170,11 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<
         };
         let mut left = n;
         while left > 0 {
-            let piece = next_piece(pair, left, records)?;
+            let piece = next_piece(pair, left, down)?;
             left -= piece;
             empty(pair, &pipe, piece, left > 0)?;
         }
-        STATS.direct_down_bytes.add(n as u64);
+        down.traffic.direct_down_bytes.add(n as u64);
         if n < RELAY_BUSY {
             keep_pipe(pipe);
             return Ok(n);
@@ -185,20 +197,16 @@ fn empty(pair: &Pair, pipe: &Pipe, mut piece: usize, more: bool) -> Half {
 }
 
 /// The same where no pipe can be had.
-fn move_by_copy(
-    pair: &Pair,
-    mut large: Buffer,
-    records: &mut Option<Sizer>,
-) -> Result<usize, Broken> {
+fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
             return Ok(1);
         };
         let mut rest = &large[..n];
         while !rest.is_empty() {
-            let (piece, later) = rest.split_at(next_piece(pair, rest.len(), records)?);
+            let (piece, later) = rest.split_at(next_piece(pair, rest.len(), down)?);
             (&pair.client).write_all(piece).map_err(|_| CLIENT_LOST)?;
-            passed_down(pair, piece.len());
+            passed_down(pair, piece.len(), down);
             rest = later;
         }
         if n < RELAY_BUSY {
@@ -251,6 +259,8 @@ fn keep_pipe(pipe: Pipe) {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use mtproxy::proto::transport::Transport;
+    use mtproxy::proto::wire::DcId;
     use std::io::Read;
     use std::net::TcpListener;
     use std::thread;
@@ -274,11 +284,16 @@ mod tests {
         bytes
     }
 
+    fn traffic() -> &'static Traffic {
+        crate::stats::traffic_of(0, DcId(2), Transport::Abridged)
+    }
+
     fn layers() -> Layers {
         Layers {
             receive: cipher(1),
             send: cipher(2),
             tls: None,
+            traffic: traffic(),
         }
     }
 
@@ -320,16 +335,18 @@ mod tests {
     fn down_by_pipe_and_by_copy_lose_nothing() {
         for len in [0, 1, READ_SMALL - 1, READ_SMALL, READ_SMALL + 1, 5_000_000] {
             let bytes = noise(len);
-            for records in [None, Some(Sizer::new())] {
-                let tls = records.is_some();
-                let copied = records.is_some().then(Sizer::new);
-                let down = |pair: &Pair| assert!(relay_down(pair, records).is_ok());
+            for tls in [false, true] {
+                let new = move || Down {
+                    sizer: tls.then(Sizer::new),
+                    traffic: traffic(),
+                };
+                let down = move |pair: &Pair| assert!(relay_down(pair, new()).is_ok());
                 let got = through(bytes.clone(), down);
                 assert!(payload(got, tls) == bytes, "{len} bytes");
-                let by_copy = |pair: &Pair| {
-                    let mut records = copied;
+                let by_copy = move |pair: &Pair| {
+                    let mut down = new();
                     let large = || Buffer::new(RELAY_STEP);
-                    while move_by_copy(pair, large(), &mut records).is_ok_and(|n| n > 0) {}
+                    while move_by_copy(pair, large(), &mut down).is_ok_and(|n| n > 0) {}
                 };
                 let got = through(bytes.clone(), by_copy);
                 assert!(payload(got, tls) == bytes, "{len} bytes by copy");

@@ -7,6 +7,7 @@ pub mod dc;
 pub mod dc_link;
 pub mod direct_rig;
 pub mod framing;
+pub mod http;
 pub mod message;
 pub mod middle_link;
 pub mod middle_proxy;
