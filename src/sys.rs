@@ -139,10 +139,9 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 }
 
 fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
+    match result {
+        0.. => Ok(result),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
