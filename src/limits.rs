@@ -26,6 +26,8 @@ pub const MAX_DOMAINS: usize = 64;
 /// Strangers that are taken to the mask site at a time where --mask-max gives none: a site sees few
 /// visitors, and each costs what a client costs. C: none.
 pub const MASK_MAX: u32 = 64;
+/// Most that --mask-max may give: each is a client less. C: none.
+pub const MAX_MASK_MAX: u32 = 4096;
 /// How long ago a ClientHello may have been made, seconds, where --tls-skew gives nothing
 /// (protocol.md 5.3). C: the same.
 pub const TLS_SKEW_BACK: u32 = 600;
@@ -104,7 +106,7 @@ pub const MASK_BUFFER: usize = 16 << 10;
 /// How often sites are looked up and probed, give or take an eighth. C: at start only.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(3600);
 /// The first wait after a round with a failure; it doubles up to the usual interval.
-pub const PROBE_RETRY: Duration = Duration::from_secs(60);
+pub const PROBE_RETRY: Duration = Duration::from_secs(2);
 /// Probes with each of the six kinds of hello, in one round. C: 20 in all.
 pub const PROBE_TIMES: u32 = 3;
 /// A site's first flight has ended when it is silent for so long.
@@ -174,6 +176,8 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
+/// The same for the way down in fake TLS, where bytes are copied: four full records.
+pub const RELAY_RECORDS: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;
 /// A relay that has been silent for this long gives back its large buffer or pipe.

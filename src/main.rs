@@ -3,7 +3,7 @@
 //! Layers, top may use below, never sideways between `client`, `backend`, `direct` and `admin_http`
 //! (`tests/layers.rs`): main → commands, server → client | backend | direct | admin_http → registry,
 //! outbox, uplink, pair, dcs, sites, replay, handover, links, access, nat → threads, buffers, capacity,
-//! options, stats, log, clock → sys → the library.
+//! options, stats, records, log, clock → sys → the library.
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod nat;
 mod options;
 mod outbox;
 mod pair;
+mod records;
 mod registry;
 mod replay;
 mod server;

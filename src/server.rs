@@ -239,7 +239,7 @@ fn start_threads(
     if let Some(tls) = &rules.tls {
         let sites = tls.sites.clone();
         threads::spawn("mask", move || {
-            threads::guarded(|| sites::probe::run(&sites));
+            while !threads::guarded(|| sites::probe::run(&sites)) {}
         })?;
     }
     threads::spawn("signal", move || watch_signals(&requests))

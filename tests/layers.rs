@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("nat", "mtproxy"),
     ("stats", "sys mtproxy"),
     ("log", "clock sys mtproxy"),
+    ("records", "clock mtproxy"),
     ("clock", ""),
     ("buffers", "sys mtproxy"),
     ("threads", "stats sys mtproxy"), // panics are counted where they are caught
@@ -57,7 +58,10 @@ const GROUPS: &[(&str, &str)] = &[
         "registry outbox uplink pair dcs sites replay handover",
     ),
     ("START", "links access options capacity nat"),
-    ("TOOLS", "threads buffers stats log clock sys mtproxy"),
+    (
+        "TOOLS",
+        "threads buffers records stats log clock sys mtproxy",
+    ),
     ("PLAIN", "proto::wire proto::secret proto::transport"),
 ];
 

@@ -70,9 +70,17 @@ impl Places {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .ok()?;
-        let result = body();
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Some(result)
+        let _taken = Taken(self);
+        Some(body())
+    }
+}
+
+/// A place that is given back also when a bug ends the work in it.
+struct Taken<'a>(&'a Places);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

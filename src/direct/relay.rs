@@ -3,22 +3,26 @@
 //! A direction that is idle waits in a small read and holds nothing else. While its reads fill up it
 //! borrows what moves more at a time: a large pooled buffer upwards, where bytes go through two
 //! ciphers; a pipe downwards, through which the kernel moves them without a copy. In fake TLS the
-//! record layer comes off upwards, and downwards each piece gets a record's header in front.
+//! record layer comes off upwards, and downwards bytes go through a buffer: a pipe would have to be
+//! emptied record by record, which costs more than the copy.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::{PIPES_KEPT, READ_SMALL, RELAY_BUSY, RELAY_LINGER, RELAY_STEP};
+use mtproxy::limits::{
+    PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_LINGER, RELAY_RECORDS, RELAY_STEP,
+};
 use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
 
 use crate::buffers::{self, Buffer};
 use crate::clock;
 use crate::pair::{self, Broken, Half, Pair};
+use crate::records;
 use crate::stats::{Close, Traffic};
-use crate::sys::{self, Pipe};
+use crate::sys::Pipe;
 
 /// What is done to bytes on their way.
 pub struct Layers {
@@ -52,6 +56,8 @@ pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8
 }
 
 fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
+    // It may have been broken behind the first record already.
+    refuse_broken(layers)?;
     loop {
         let mut n = read(&pair.client, small, CLIENT_LOST)?;
         let mut taken = pass_up(pair, layers, &mut small[..n])?;
@@ -91,9 +97,15 @@ fn pass_up(pair: &Pair, layers: &mut Layers, mut bytes: &mut [u8]) -> Result<boo
     pair.step();
     layers.traffic.direct_up_bytes.add(bytes.len() as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
+    refuse_broken(layers)?;
+    Ok(taken)
+}
+
+/// An error once the client has sent a wrong record.
+fn refuse_broken(layers: &Layers) -> Half {
     match &layers.tls {
         Some(tls) if tls.is_broken() => Err(Broken::Client(Close::BadRecord)),
-        _ => Ok(taken),
+        _ => Ok(()),
     }
 }
 
@@ -105,17 +117,20 @@ fn discard(pair: &Pair, small: &mut [u8]) -> Half {
 }
 
 fn relay_down(pair: &Pair, mut down: Down) -> Half {
-    let mut small = [0; READ_SMALL];
+    // So long that a record of what it holds is like the first one of any stream.
+    let mut small = [0; record::HEADER + RECORD_START];
     loop {
         let body = &mut small[record::HEADER..];
         let (mut n, room) = (read(&pair.far, body, DC_LOST)?, body.len());
         pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
-            n = match take_pipe() {
-                Some(pipe) => move_by_pipe(pair, pipe, &mut down)?,
+            let by_copy = down.sizer.is_some();
+            n = match take_pipe().filter(|_| !by_copy) {
+                Some(pipe) => move_by_pipe(pair, pipe, &down)?,
                 None if buffers::excess() == 0 => {
-                    move_by_copy(pair, Buffer::new(RELAY_STEP), &mut down)?
+                    let step = if by_copy { RELAY_RECORDS } else { RELAY_STEP };
+                    move_by_copy(pair, Buffer::new(step), &mut down)?
                 }
                 None => n,
             };
@@ -147,18 +162,8 @@ fn passed_down(pair: &Pair, n: usize, down: &Down) {
     down.traffic.direct_down_bytes.add(n as u64);
 }
 
-/// How much of `left` bytes goes next: as much as a record takes, whose header is sent now.
-fn next_piece(pair: &Pair, left: usize, down: &mut Down) -> Result<usize, Broken> {
-    let Some(sizer) = &mut down.sizer else {
-        return Ok(left);
-    };
-    let len = sizer.next(clock::millis()).min(left);
-    sys::send_more(&pair.client, &record::header(len)).map_err(|_| CLIENT_LOST)?;
-    Ok(len)
-}
-
 /// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
-fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &mut Down) -> Result<usize, Broken> {
+fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
     loop {
         let n = match pipe.fill(&pair.far, RELAY_STEP) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -170,9 +175,13 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &mut Down) -> Result<usize, Broke
         };
         let mut left = n;
         while left > 0 {
-            let piece = next_piece(pair, left, down)?;
-            left -= piece;
-            empty(pair, &pipe, piece, left > 0)?;
+            match pipe.empty(&pair.client, left) {
+                Ok(0) => return Err(CLIENT_LOST),
+                Ok(gone) => left -= gone,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(CLIENT_LOST),
+            }
+            pair.step();
         }
         down.traffic.direct_down_bytes.add(n as u64);
         if n < RELAY_BUSY {
@@ -182,37 +191,36 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &mut Down) -> Result<usize, Broke
     }
 }
 
-/// Moves the next `piece` bytes of the pipe to the client.
-fn empty(pair: &Pair, pipe: &Pipe, mut piece: usize, more: bool) -> Half {
-    while piece > 0 {
-        match pipe.empty(&pair.client, piece, more) {
-            Ok(0) => return Err(CLIENT_LOST),
-            Ok(gone) => piece -= gone,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Err(CLIENT_LOST),
-        }
-        pair.step();
-    }
-    Ok(())
-}
-
-/// The same where no pipe can be had.
+/// The same in records, or where no pipe can be had.
 fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
             return Ok(1);
         };
-        let mut rest = &large[..n];
-        while !rest.is_empty() {
-            let (piece, later) = rest.split_at(next_piece(pair, rest.len(), down)?);
-            (&pair.client).write_all(piece).map_err(|_| CLIENT_LOST)?;
-            passed_down(pair, piece.len(), down);
-            rest = later;
-        }
+        passed_down(pair, n, down);
+        let sent = match &mut down.sizer {
+            None => (&pair.client).write_all(&large[..n]),
+            Some(sizer) => records::cut(sizer, &large[..n], |parts| {
+                pair.step();
+                write_parts(&pair.client, parts)
+            }),
+        };
+        sent.map_err(|_| CLIENT_LOST)?;
         if n < RELAY_BUSY {
             return Ok(n);
         }
     }
+}
+
+fn write_parts(mut socket: &TcpStream, mut parts: &mut [IoSlice]) -> std::io::Result<()> {
+    while !parts.is_empty() {
+        match socket.write_vectored(parts) {
+            Ok(n) => IoSlice::advance_slices(&mut parts, n),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 const CLIENT_LOST: Broken = Broken::Client(Close::ClientLost);
@@ -259,6 +267,7 @@ fn keep_pipe(pipe: Pipe) {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use mtproxy::limits::READ_SMALL;
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
     use std::io::Read;
