@@ -307,7 +307,7 @@ mod tests {
             "HOST:PORT, IPv6 addresses in brackets",
             &wrong,
         );
-        let range = "a number from 0 to 2147483647";
+        let range = "a number from 0 to 4096";
         assert_wrong(
             "--mask-max",
             "--mask-max",
