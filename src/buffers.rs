@@ -8,10 +8,60 @@ use std::sync::{Mutex, PoisonError};
 
 use mtproxy::limits::{BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, POOL_SHARE};
 
-static FREE: [Mutex<Vec<Box<[u8]>>>; BUFFER_CLASSES.len()] =
-    [const { Mutex::new(Vec::new()) }; BUFFER_CLASSES.len()];
+static POOLS: [Mutex<Pool>; BUFFER_CLASSES.len()] =
+    [const { Mutex::new(Pool::EMPTY) }; BUFFER_CLASSES.len()];
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
+/// Buffers that there are, and the most that there ever were. Recycling changes neither.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
 static BUDGET: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Buffers of one size class.
+struct Pool {
+    free: Vec<Box<[u8]>>,
+    used: usize,
+}
+
+impl Pool {
+    const EMPTY: Pool = Pool {
+        free: Vec::new(),
+        used: 0,
+    };
+}
+
+/// What buffers take.
+#[derive(Default)]
+pub struct Usage {
+    /// Bytes in use: those that count against the budget.
+    pub bytes: usize,
+    /// The budget.
+    pub budget: usize,
+    /// Buffers in use.
+    pub used: usize,
+    /// Bytes that wait for their next use.
+    pub free_bytes: usize,
+    /// Buffers that wait so.
+    pub free: usize,
+    /// The most buffers that there ever were.
+    pub most: usize,
+}
+
+/// What buffers take now.
+pub fn usage() -> Usage {
+    let mut usage = Usage {
+        bytes: IN_USE.load(Ordering::Relaxed),
+        budget: BUDGET.load(Ordering::Relaxed),
+        most: MOST.load(Ordering::Relaxed),
+        ..Usage::default()
+    };
+    for (class, size) in BUFFER_CLASSES.iter().enumerate() {
+        let pool = lock(class);
+        usage.used += pool.used;
+        usage.free += pool.free.len();
+        usage.free_bytes += pool.free.len() * size;
+    }
+    usage
+}
 
 /// Sets how many bytes all buffers in use may take.
 pub fn set_budget(bytes: usize) {
@@ -40,12 +90,12 @@ pub fn resized(before: usize, after: usize) {
 /// Gives half of the free buffers back to the system. To be called once a minute.
 pub fn trim() {
     for class in 0..BUFFER_CLASSES.len() {
-        let mut free = lock(class);
-        let half = free.len() / 2;
-        let given_back = free.split_off(half);
-        free.shrink_to_fit();
-        drop(free);
-        drop(given_back);
+        let mut pool = lock(class);
+        let half = pool.free.len() / 2;
+        let given_back = pool.free.split_off(half);
+        pool.free.shrink_to_fit();
+        drop(pool);
+        ALLOCATED.fetch_sub(given_back.len(), Ordering::Relaxed);
     }
 }
 
@@ -65,8 +115,15 @@ impl Buffer {
             .iter()
             .position(|size| *size >= capacity)
             .unwrap_or(BUFFER_CLASSES.len() - 1);
-        let recycled = lock(class).pop();
-        let bytes = recycled.unwrap_or_else(|| vec![0; BUFFER_CLASSES[class]].into_boxed_slice());
+        let mut pool = lock(class);
+        pool.used += 1;
+        let recycled = pool.free.pop();
+        drop(pool);
+        let bytes = recycled.unwrap_or_else(|| {
+            let before = ALLOCATED.fetch_add(1, Ordering::Relaxed);
+            MOST.fetch_max(before + 1, Ordering::Relaxed);
+            vec![0; BUFFER_CLASSES[class]].into_boxed_slice()
+        });
         IN_USE.fetch_add(bytes.len(), Ordering::Relaxed);
         Buffer {
             bytes,
@@ -116,15 +173,19 @@ impl Drop for Buffer {
         };
         IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
         let keep = BUDGET.load(Ordering::Relaxed) / POOL_SHARE / bytes.len();
-        let mut free = lock(class);
-        if free.len() < keep {
-            free.push(bytes);
+        let mut pool = lock(class);
+        pool.used -= 1;
+        if pool.free.len() < keep {
+            pool.free.push(bytes);
+        } else {
+            ALLOCATED.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-fn lock(class: usize) -> std::sync::MutexGuard<'static, Vec<Box<[u8]>>> {
-    FREE[class].lock().unwrap_or_else(PoisonError::into_inner)
+#[inline(never)] // else a loop over the classes has it six times
+fn lock(class: usize) -> std::sync::MutexGuard<'static, Pool> {
+    POOLS[class].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -154,5 +215,17 @@ mod tests {
             BUFFER_CLASSES[BUFFER_CLASSES.len() - 1]
                 >= head + mtproxy::limits::MAX_CLIENT_PACKET + tail
         );
+    }
+
+    #[test]
+    fn usage_follows_buffers() {
+        // Other tests of this process use buffers too: only bounds hold.
+        let held: Vec<Buffer> = (0..3).map(|_| Buffer::new(1 << 18)).collect();
+        let usage = usage();
+        assert!(usage.used >= 3 && usage.bytes >= 3 << 18, "{}", usage.used);
+        assert!(usage.most >= usage.used.min(3));
+        drop(held);
+        let free = lock(4).free.len();
+        assert!(free <= BUDGET.load(Ordering::Relaxed) / POOL_SHARE / (1 << 18));
     }
 }

@@ -36,6 +36,8 @@ pub enum Request {
 pub struct Set {
     /// Its number, for the log.
     pub number: usize,
+    /// The first of its data centres.
+    pub dc: DcId,
     /// Addresses in the order of the file.
     pub targets: Vec<SocketAddr>,
     slots: usize,
@@ -65,6 +67,18 @@ impl State {
             shown_down: false,
         }
     }
+}
+
+/// How a set is.
+pub struct Snapshot {
+    /// Slots that it may have.
+    pub slots: usize,
+    /// Of these, slots that were started.
+    pub started: usize,
+    /// The connections of those that are ready.
+    pub ready: Vec<Arc<Link>>,
+    /// Clients that wait for one.
+    pub waiting: usize,
 }
 
 /// Why a client gets no connection.
@@ -183,6 +197,17 @@ impl Set {
         down
     }
 
+    /// How it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        Snapshot {
+            slots: self.slots,
+            started: state.started,
+            ready: state.ready.clone(),
+            waiting: state.waiting.len(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,17 +229,17 @@ impl Dcs {
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
             let targets = distinct(&cluster.targets);
-            let sorted = |targets: &[SocketAddr]| {
-                let mut sorted = targets.to_vec();
-                sorted.sort_unstable();
-                sorted
+            // Neither holds an address twice.
+            let same = |set: &Arc<Set>| {
+                let known = |target| set.targets.contains(target);
+                set.targets.len() == targets.len() && targets.iter().all(known)
             };
-            let same = |set: &Arc<Set>| sorted(&set.targets) == sorted(&targets);
             let number = sets.iter().position(same).unwrap_or(sets.len());
             if number == sets.len() {
                 let (state, start) = (Mutex::new(State::new()), start.clone());
                 sets.push(Arc::new(Set {
                     number,
+                    dc: cluster.dc,
                     targets,
                     slots,
                     state,
@@ -240,6 +265,12 @@ impl Dcs {
     /// Data centres in the configuration.
     pub fn clusters(&self) -> usize {
         self.clusters.len()
+    }
+
+    /// The data centres themselves, and the one that serves clients of all others.
+    pub fn served(&self) -> (Vec<DcId>, DcId) {
+        let all = self.clusters.iter().map(|(dc, _)| *dc).collect();
+        (all, self.default)
     }
 }
 
@@ -270,6 +301,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         crate::uplink::new(
             id,
+            0,
             Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
         )
     }
@@ -326,6 +358,8 @@ mod tests {
         let (second, _intake) = link(2);
         set.publish(second);
         assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 2);
+        let now = set.snapshot();
+        assert_eq!((now.slots, now.started, now.ready.len()), (2, 2, 2));
         set.withdraw(&set.acquire(Duration::ZERO).unwrap());
         assert_eq!(set.state().ready.len(), 1);
         assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);

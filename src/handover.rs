@@ -8,7 +8,7 @@ use mtproxy::limits::READ_SMALL;
 use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::obfuscated2::Accepted;
 
-use crate::stats::Close;
+use crate::stats::{Close, Guest};
 
 /// A client whose handshake is done.
 pub struct Handover<'a> {
@@ -22,6 +22,8 @@ pub struct Handover<'a> {
     pub pending: Range<usize>,
     /// In fake TLS: takes the records apart that it sends from here on.
     pub tls: Option<Deframer>,
+    /// Its place among those of its kind, and what counts its bytes.
+    pub guest: Guest,
 }
 
 /// Serves such a client to its end, counts the reason, and says it.

@@ -20,6 +20,8 @@
 //! | [`proto::rpc`] | what is said with a middle proxy |
 //! | [`proto::middle`] | how it is said: frames and handshake |
 //! | [`proto::config_file`] | Telegram's list of middle proxies |
+//! | [`proto::http`] | heads of HTTP requests and answers |
+//! | [`proto::cidr`] | networks, as operators write them |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -51,6 +53,7 @@ pub mod crypto {
 
 /// Wire forms and texts, one module each.
 pub mod proto {
+    pub mod cidr;
     pub mod config_file;
     /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
     pub mod faketls {
@@ -62,6 +65,7 @@ pub mod proto {
         pub mod record;
         pub mod server_hello;
     }
+    pub mod http;
     /// The encrypted link to Telegram's middle proxies.
     pub mod middle {
         pub mod frame;

@@ -26,6 +26,8 @@ pub const MAX_DOMAINS: usize = 64;
 /// Strangers that are taken to the mask site at a time where --mask-max gives none: a site sees few
 /// visitors, and each costs what a client costs. C: none.
 pub const MASK_MAX: u32 = 64;
+/// Most that --mask-max may give: each is a client less. C: none.
+pub const MAX_MASK_MAX: u32 = 4096;
 /// How long ago a ClientHello may have been made, seconds, where --tls-skew gives nothing
 /// (protocol.md 5.3). C: the same.
 pub const TLS_SKEW_BACK: u32 = 600;
@@ -104,7 +106,7 @@ pub const MASK_BUFFER: usize = 16 << 10;
 /// How often sites are looked up and probed, give or take an eighth. C: at start only.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(3600);
 /// The first wait after a round with a failure; it doubles up to the usual interval.
-pub const PROBE_RETRY: Duration = Duration::from_secs(60);
+pub const PROBE_RETRY: Duration = Duration::from_secs(2);
 /// Probes with each of the six kinds of hello, in one round. C: 20 in all.
 pub const PROBE_TIMES: u32 = 3;
 /// A site's first flight has ended when it is silent for so long.
@@ -174,6 +176,8 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
+/// The same for the way down in fake TLS, where bytes are copied: four full records.
+pub const RELAY_RECORDS: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;
 /// A relay that has been silent for this long gives back its large buffer or pipe.
@@ -197,6 +201,23 @@ pub const MAX_NEAR: usize = 20;
 pub const MAX_PORTS: usize = 128;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
+
+// --- statistics ------------------------------------------------------------------------------
+
+/// Longest head of an HTTP request, bytes (protocol.md 10.1). C: the same.
+pub const MAX_HTTP_HEAD: usize = 16 << 10;
+/// Requests for statistics that are served at a time, a thread each; further ones wait. C: in the one
+/// event loop.
+pub const STATS_CONNECTIONS: usize = 8;
+/// From accept to the end of a connection for statistics, however much it is kept alive. C: none.
+pub const STATS_LIFETIME: Duration = Duration::from_secs(10);
+/// Connections for statistics that may wait to be accepted.
+pub const STATS_BACKLOG: i32 = 16;
+/// Networks that --stats-allow-net may give.
+pub const MAX_STATS_NETS: usize = 64;
+/// Upper ends of the histograms of connect and handshake times, milliseconds: from the same city to
+/// what a deadline allows.
+pub const TIME_BUCKETS: [u16; 10] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000];
 
 // --- the process -----------------------------------------------------------------------------
 

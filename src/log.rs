@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::clock;
 
+use mtproxy::proto::http::date::Moment;
+
 static VERBOSITY: AtomicU32 = AtomicU32::new(0);
 
 /// Sets how many -v were given.
@@ -43,23 +45,13 @@ struct Utc(u64);
 
 impl std::fmt::Display for Utc {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let (days, rest) = (self.0 / 86_400, self.0 % 86_400);
-        // Years begin in March here, so that the leap day is the last one.
-        let shifted = days + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let (h, m, s) = (rest / 3_600, rest / 60 % 60, rest % 60);
+        let moment = Moment::new(self.0);
+        let (year, month, day) = (moment.year, moment.month, moment.day);
+        let (h, m, s) = (
+            moment.seconds / 3_600,
+            moment.seconds / 60 % 60,
+            moment.seconds % 60,
+        );
         write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
     }
 }

@@ -1,13 +1,14 @@
 //! The daemon: threads, sockets, files. `sys` calls [`start`] from the C entry point.
 //!
-//! Layers, top may use below, never sideways between `client`, `backend` and `direct`
-//! (`tests/layers.rs`): main → commands, server → client | backend | direct → registry, outbox,
-//! uplink, pair, dcs, sites, replay, handover, links, access, nat → threads, buffers, capacity, options,
-//! stats, log, clock → sys → the library.
+//! Layers, top may use below, never sideways between `client`, `backend`, `direct` and `admin_http`
+//! (`tests/layers.rs`): main → commands, server → client | backend | direct | admin_http → registry,
+//! outbox, uplink, pair, dcs, sites, replay, handover, links, access, nat → threads, buffers, capacity,
+//! options, stats, records, log, clock → sys → the library.
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
 mod access;
+mod admin_http;
 mod backend;
 mod buffers;
 mod capacity;
@@ -27,6 +28,7 @@ mod nat;
 mod options;
 mod outbox;
 mod pair;
+mod records;
 mod registry;
 mod replay;
 mod server;

@@ -23,6 +23,7 @@ pub use tls::{Domain, NEEDS_DOMAIN};
 use check::{check_link, check_run};
 use flags::{Apply, find_long, find_short};
 use lexopt::Arg;
+use mtproxy::proto::cidr::Network;
 use mtproxy::proto::secret::{SecretEntry, parse_domain};
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
@@ -161,6 +162,8 @@ pub struct Config {
     pub stats_ports: Option<RangeInclusive<u16>>,
     /// --http-stats; then `stats_ports` is there.
     pub http_stats: bool,
+    /// --stats-allow-net; then `http_stats`.
+    pub stats_nets: Vec<Network>,
     /// -u: not empty.
     pub user: Option<String>,
     /// -v
@@ -277,6 +280,7 @@ struct Typed {
     backlog: Option<i32>,
     stats_ports: Option<RangeInclusive<u16>>,
     http_stats: bool,
+    stats_nets: Vec<Network>,
     user: Option<String>,
     verbosity: u32,
     nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
@@ -365,6 +369,7 @@ mod tests {
             backlog: 8192,
             stats_ports: None,
             http_stats: false,
+            stats_nets: vec![],
             user: None,
             verbosity: 0,
             nat_rules: vec![],
@@ -550,6 +555,9 @@ mod tests {
         assert_eq!(config("-p 1:65535").stats_ports, Some(1..=65535));
         assert_eq!(config("-p 7:7").stats_ports, Some(7..=7));
         assert!(config("-p 1 --http-stats").http_stats);
+        let nets = "-p 1 --http-stats --stats-allow-net 10.0.0.0/8 --stats-allow-net ::1";
+        let wanted = ["10.0.0.0/8", "::1"].map(|net| Network::parse(net).unwrap());
+        assert_eq!(config(nets).stats_nets, wanted);
         let what = "-p/--port: expected a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST, got";
         for wrong in ["65536", "8:7", "0:7", ":", "1:", ":1", "1:2:3", "x", "-1"] {
             let wanted = UsageError::new(format!("{what} {wrong:?}"));

@@ -17,7 +17,7 @@ use mtproxy::crypto::ctr::Ctr;
 use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
 
 use crate::buffers::{self, Buffer};
-use crate::{clock, sys};
+use crate::{clock, records, sys};
 
 /// What a delivery needs the caller to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +91,8 @@ impl Outbox {
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
         let rest = match &mut self.records {
-            None => sys::send_now(socket, packet).map(|sent| Backlog::of(&[&packet[sent..]])),
+            None => sys::send_now(socket, &[IoSlice::new(packet)])
+                .map(|sent| Backlog::of(&[&packet[sent..]])),
             Some(sizer) => send_records(sizer, socket, packet),
         };
         match rest {
@@ -171,44 +172,24 @@ impl Outbox {
     }
 }
 
-/// Records that one call sends.
-const RECORDS_AT_ONCE: usize = 16;
-
 /// Sends an encrypted packet in records; what the socket doesn't take is the new backlog.
 fn send_records(
     sizer: &mut Sizer,
     socket: &TcpStream,
-    mut packet: &[u8],
+    packet: &[u8],
 ) -> io::Result<Option<Box<Backlog>>> {
     let mut backlog: Option<Box<Backlog>> = None;
-    while !packet.is_empty() {
-        let mut heads = [[0; HEADER]; RECORDS_AT_ONCE];
-        let mut payloads = [&packet[..0]; RECORDS_AT_ONCE];
-        for (head, payload) in heads.iter_mut().zip(&mut payloads) {
-            let len = sizer.next(clock::millis()).min(packet.len());
-            (*payload, packet) = packet.split_at(len);
-            *head = record::header(len);
-            if packet.is_empty() {
-                break;
-            }
-        }
-        let mut parts = [IoSlice::new(&[]); 2 * RECORDS_AT_ONCE];
-        let mut count = 0;
-        for (head, payload) in heads.iter().zip(payloads).filter(|(_, p)| !p.is_empty()) {
-            parts[count] = IoSlice::new(head);
-            parts[count + 1] = IoSlice::new(payload);
-            count += 2;
-        }
-        let mut parts = &mut parts[..count];
-        if backlog.is_none() {
-            let sent = sys::send_parts_now(socket, parts)?;
-            IoSlice::advance_slices(&mut parts, sent);
-        }
+    records::cut(sizer, packet, |mut parts| {
         match &mut backlog {
-            None => backlog = Backlog::of(parts),
+            None => {
+                let sent = sys::send_now(socket, parts)?;
+                IoSlice::advance_slices(&mut parts, sent);
+                backlog = Backlog::of(parts);
+            }
             Some(backlog) => backlog.append_sealed(parts),
         }
-    }
+        Ok::<(), io::Error>(())
+    })?;
     Ok(backlog)
 }
 

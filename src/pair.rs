@@ -82,6 +82,12 @@ impl Pair {
         self.steps.load(Ordering::Relaxed)
     }
 
+    /// Whether one of the halves has ended.
+    pub fn has_ended(&self) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.halves > 0
+    }
+
     /// One direction from its start to the end of both. The other half may go on while it makes
     /// progress.
     fn half(&self, orderly: Close, relay: impl FnOnce() -> Half) {

@@ -12,13 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use mtproxy::limits::CLOSE_DRAIN;
-use mtproxy::proto::transport::{MAX_QUICK_ACK, Transport};
+use mtproxy::proto::transport::MAX_QUICK_ACK;
 use mtproxy::proto::wire::ConnId;
 
 use crate::buffers;
 use crate::clock;
 use crate::outbox::{Outbox, Outcome};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, STATS, Traffic};
 use crate::uplink::Link;
 
 const SLOT_BITS: u32 = 22;
@@ -30,7 +30,8 @@ pub struct Client {
     pub id: ConnId,
     /// Its connection.
     pub socket: TcpStream,
-    transport: Transport,
+    /// Counts what it moves.
+    pub traffic: &'static Traffic,
     outbox: Mutex<Outbox>,
     start_writer: fn(Arc<Client>) -> bool,
     reason: AtomicU8,
@@ -42,7 +43,10 @@ impl Client {
     /// Delivers a packet that lies at `payload` in `frame`, with room around it for the framing.
     /// Never blocks. `random` is for padding.
     pub fn deliver(self: &Arc<Client>, frame: &mut [u8], payload: Range<usize>, random: u32) {
-        if let Some(range) = self.transport.frame_in_place(frame, payload, random)
+        if let Some(range) = self
+            .traffic
+            .transport
+            .frame_in_place(frame, payload, random)
             && let Some(packet) = frame.get_mut(range)
         {
             self.put(packet);
@@ -52,7 +56,7 @@ impl Client {
     /// Delivers a quick ack. Never blocks.
     pub fn acknowledge(self: &Arc<Client>, confirm: u32, random: u32) {
         let mut ack = [0; MAX_QUICK_ACK];
-        let len = self.transport.quick_ack(confirm, random, &mut ack);
+        let len = self.traffic.transport.quick_ack(confirm, random, &mut ack);
         if let Some(ack) = ack.get_mut(..len) {
             self.put(ack);
         }
@@ -203,7 +207,7 @@ impl Table {
 /// Enters a client. None if the server stops, or all 2^22 slots are taken.
 pub fn insert(
     socket: TcpStream,
-    transport: Transport,
+    traffic: &'static Traffic,
     outbox: Outbox,
     start_writer: fn(Arc<Client>) -> bool,
 ) -> Option<Arc<Client>> {
@@ -225,7 +229,7 @@ pub fn insert(
     let client = Arc::new(Client {
         id: ConnId(entry.uses << SLOT_BITS | u64::from(slot)),
         socket,
-        transport,
+        traffic,
         outbox: Mutex::new(outbox),
         start_writer,
         reason: AtomicU8::new(NOT_CLOSED),
@@ -283,6 +287,16 @@ pub fn end_clients_of(link: u64) -> usize {
         .collect();
     clients.iter().for_each(|c| c.end(Close::BackendLost));
     clients.len()
+}
+
+/// Bytes that wait: of packets that clients are sending, and of answers that clients have not
+/// fetched.
+pub fn queued() -> (u64, u64) {
+    let each = all().into_iter().map(|client| {
+        let up = client.receiving.load(Ordering::Relaxed) as u64;
+        (up, client.outbox().bytes() as u64)
+    });
+    each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
 fn all() -> Vec<Arc<Client>> {
@@ -343,6 +357,8 @@ pub fn relieve() {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::{Ctr, StreamKey};
+    use mtproxy::proto::transport::Transport;
+    use mtproxy::proto::wire::DcId;
     use std::net::TcpListener;
 
     fn client() -> Arc<Client> {
@@ -355,13 +371,14 @@ mod tests {
             }),
             false,
         );
-        insert(socket, Transport::Abridged, outbox, |_| false).unwrap()
+        let traffic = crate::stats::traffic_of(0, DcId(1), Transport::Abridged);
+        insert(socket, traffic, outbox, |_| false).unwrap()
     }
 
     fn link(id: u64) -> Arc<Link> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        crate::uplink::new(id, Arc::new(socket)).0
+        crate::uplink::new(id, 0, Arc::new(socket)).0
     }
 
     #[test]

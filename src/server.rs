@@ -2,10 +2,12 @@
 //! a sentence that names the file, port or user.
 
 mod files;
+mod ports;
 mod start_block;
+mod statistics;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -14,6 +16,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use start_block::Found;
 
+use crate::admin_http::FileFacts;
 use crate::backend::{self, Setup};
 use crate::capacity::{self, Capacity, Demand};
 use crate::client::tls::FakeTls;
@@ -34,34 +37,31 @@ pub struct Fatal(pub String);
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
+    let mut facts = statistics::facts(&config);
     log::set_verbosity(config.verbosity);
     let (requests, inbox) = unbounded();
-    let dcs = match &config.config_file {
-        Some(path) if !config.direct => {
-            let file = files::read_config(path)?;
-            Some(Dcs::new(&file, config.slots_per_set, &requests))
-        }
-        _ => None,
-    };
-    let direct = direct_mode(&config, dcs.is_some())?;
+    let (dcs, read) = middle_mode(&config, &requests)?.unzip();
+    facts.config = read;
+    let table = direct_table(&config, dcs.is_some())?;
     let secrets = access::load(&config).map_err(Fatal)?;
     let domains = access::domains(&config, &secrets.entries);
-    let listeners = listen(&config)?;
-    let stats_socket = bind_stats(&config)?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(|l| address_of(l))
-        .collect::<Result<_, _>>()?;
+    statistics::set_up(&secrets, dcs.as_ref(), table.as_ref());
+    let listeners = ports::listen(&config)?;
+    let stats_sockets = ports::bind_stats(&config)?;
+    let addresses = ports::addresses_of(&listeners)?;
     let tls = fake_tls(&config, &domains, &addresses)?;
     let capacity = capacity::find(&demand(&config, dcs.as_ref(), tls.is_some()));
     let proxy_secret = match &dcs {
         Some(_) => files::read_proxy_secret(&config)?,
         None => None,
     };
+    let (proxy_secret, read) = proxy_secret.unzip();
+    facts.proxy_secret = read;
+    facts.most_clients = capacity.clients;
     let identity = drop_privileges(config.user.as_deref())?;
     set_bounds(&config, &capacity);
 
-    start_block::show(dcs.as_ref(), &addresses, stats_socket.as_ref(), &capacity)?;
+    facts.port = start_block::show(dcs.as_ref(), &addresses, stats_sockets.first(), &capacity)?;
     let found = Found {
         proxy_secret: proxy_secret.is_some(),
         identity,
@@ -82,12 +82,13 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         tls,
         padded_only: config.padded_only,
         ad_tag: config.ad_tag,
-        nat: NatRules(config.nat_rules),
+        nat: NatRules(config.nat_rules.clone()),
         dcs,
-        direct,
+        direct: table.map(|table| direct_mode(&config, table)),
         fallbacks: Places::new(capacity.fallbacks),
     });
     rules.sets().for_each(|set| set.start_first());
+    statistics::start(&config, &stats_sockets, facts, &rules)?;
     start_threads(&listeners, &rules, capacity.clients, requests)
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
     log::say(format_args!("ready"));
@@ -108,6 +109,23 @@ fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
     }
 }
 
+/// The data centres of the configuration file.
+fn middle_mode(
+    config: &Config,
+    requests: &Sender<Request>,
+) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
+    match &config.config_file {
+        Some(path) if !config.direct => {
+            let (file, read) = files::read_config(path)?;
+            Ok(Some((
+                Dcs::new(&file, config.slots_per_set, requests),
+                read,
+            )))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// What fake TLS needs, if there are domains.
 fn fake_tls(
     config: &Config,
@@ -125,7 +143,7 @@ fn fake_tls(
     );
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
-        replays: Mutex::new(Seen::new(limits::REPLAY_ENTRIES)),
+        replays: Arc::new(Mutex::new(Seen::new(limits::REPLAY_ENTRIES))),
         skew: config.tls_skew,
         hybrid: config.tls_hybrid,
         allow_plain: config.allow_plain,
@@ -133,61 +151,25 @@ fn fake_tls(
     }))
 }
 
-/// Direct mode for everybody, or in middle mode for those whose middle proxies can't be reached; not
-/// with a sponsored channel, which only middle proxies know.
-fn direct_mode(config: &Config, middle: bool) -> Result<Option<Direct>, Fatal> {
+/// Where data centres are: for everybody in direct mode, in middle mode for those whose middle proxies
+/// can't be reached; not with a sponsored channel, which only middle proxies know.
+fn direct_table(config: &Config, middle: bool) -> Result<Option<Table>, Fatal> {
     if middle && (!config.fallback || config.ad_tag.is_some()) {
         return Ok(None);
     }
-    let table = Table {
+    Ok(Some(Table {
         overrides: files::overrides(config)?,
         ipv6: direct::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
-    };
+    }))
+}
+
+fn direct_mode(config: &Config, table: Table) -> Direct {
     let setup = direct::Setup {
         table,
         source: config.address,
     };
-    Ok(Some(Box::new(move |client| direct::serve(&setup, client))))
-}
-
-fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
-    let ip = match config.address {
-        _ if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        address => address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
-    };
-    let open = |port: u16| {
-        let address = SocketAddr::new(ip, port);
-        let failed = |e: std::io::Error| Fatal(format!("can't listen on {address}: {e}"));
-        let listener = sys::listener(address, config.backlog).map_err(failed)?;
-        sys::set_lifetime(&listener, &sys::CLIENT_LIFETIME).map_err(failed)?;
-        if config.window_clamp > 0 {
-            sys::set_window_clamp(&listener, config.window_clamp).map_err(failed)?;
-        }
-        Ok(Arc::new(listener))
-    };
-    config.ports.iter().map(|port| open(*port)).collect()
-}
-
-/// Takes the statistics port; the first free one of a range.
-fn bind_stats(config: &Config) -> Result<Option<TcpListener>, Fatal> {
-    let Some(mut ports) = config.stats_ports.clone() else {
-        return Ok(None);
-    };
-    let shown = format!("{}:{}", ports.start(), ports.end());
-    let socket = ports.find_map(|port| sys::bound((Ipv4Addr::LOCALHOST, port).into()).ok());
-    match socket {
-        Some(socket) => Ok(Some(socket)),
-        None => Err(Fatal(format!(
-            "-p {shown}: no port of 127.0.0.1 is free there"
-        ))),
-    }
-}
-
-fn address_of(socket: &TcpListener) -> Result<SocketAddr, Fatal> {
-    socket
-        .local_addr()
-        .map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
+    Box::new(move |client| direct::serve(&setup, client))
 }
 
 /// Whom the server runs as.
@@ -257,7 +239,7 @@ fn start_threads(
     if let Some(tls) = &rules.tls {
         let sites = tls.sites.clone();
         threads::spawn("mask", move || {
-            threads::guarded(|| sites::probe::run(&sites));
+            while !threads::guarded(|| sites::probe::run(&sites)) {}
         })?;
     }
     threads::spawn("signal", move || watch_signals(&requests))
@@ -271,7 +253,8 @@ fn watch_signals(requests: &Sender<Request>) {
             Some(Signal::Stop) if stopping => std::process::exit(1),
             Some(Signal::Stop) => {
                 stopping = true;
-                let _ = requests.send(Request::Stop);
+                // There is always room; `send`, which could wait, is a lot of code.
+                let _ = requests.try_send(Request::Stop);
             }
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {

@@ -6,10 +6,10 @@ pub mod probe;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtproxy::limits::SITE_CONNECT;
-use mtproxy::proto::faketls::client_hello::{self, ClientHello};
+use mtproxy::proto::faketls::client_hello::{self, ClientHello, RANDOM_AT, RANDOM_END};
 use mtproxy::proto::faketls::probe::{Choice, Model};
 use mtproxy::proto::proxy_protocol;
 
@@ -43,6 +43,8 @@ struct State {
     model: Model,
     /// The random of the hello that we are probing the site with.
     probe: Option<[u8; 32]>,
+    /// That hello has come to ourselves. By way of the site only if the site answers nothing else.
+    came_back: bool,
 }
 
 /// A mask that leads back to this server; the whole sentence.
@@ -66,6 +68,7 @@ impl Sites {
                 addresses: literal.map(|ip| vec![ip]),
                 model: Model::unknown(sys::random_array().map_or(0, u32::from_ne_bytes)),
                 probe: None,
+                came_back: false,
             };
             Site {
                 name: domain.name.clone(),
@@ -97,10 +100,16 @@ impl Sites {
         addresses: &[SocketAddr],
         visitor: Option<(SocketAddr, SocketAddr)>,
     ) -> Option<TcpStream> {
-        let dialled = addresses
-            .iter()
-            .find_map(|address| sys::dial(*address, None, SITE_CONNECT).ok());
-        let mut socket = dialled?;
+        let deadline = Instant::now() + SITE_CONNECT;
+        let dialled = (1..=addresses.len()).rev().zip(addresses);
+        let mut dialled = dialled.filter_map(|(to_try, address)| {
+            // A silent address takes its share of the time only.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / to_try as u32;
+            let has_time = !share.is_zero();
+            has_time.then(|| sys::dial(*address, None, share).ok())?
+        });
+        let mut socket = dialled.next()?;
         if self.proxy_protocol {
             let (client, ours) = match visitor {
                 Some(both) => both,
@@ -123,16 +132,18 @@ impl Sites {
         self.sites.first()
     }
 
-    /// Whether a hello with this random is our own probe, come back to us over somebody else. The
-    /// site is not used any more then.
-    pub fn is_own_probe(&self, random: &[u8]) -> bool {
-        let sent = |site: &&Site| site.state().probe.is_some_and(|probe| probe == random);
-        let Some(site) = self.sites.iter().find(sent) else {
+    /// Whether a stranger's first bytes are our own probe, come back to us.
+    pub fn is_own_probe(&self, received: &[u8]) -> bool {
+        let hello = proxy_protocol::behind_header(received);
+        let Some(random) = hello.get(RANDOM_AT..RANDOM_END) else {
             return false;
         };
-        site.set_addresses(Vec::new());
-        site.warn("its site leads back to this server: name another one, or give --mask HOST:PORT");
-        true
+        self.sites.iter().any(|site| {
+            let mut state = site.state();
+            let came_back = state.probe.is_some_and(|probe| probe == random);
+            state.came_back |= came_back;
+            came_back
+        })
     }
 
     /// An address of this server's own among those known of a site.

@@ -4,8 +4,19 @@
 //! Counts are exact on every target. Where there are no 64-bit atomics (MIPS, old ARM) a counter is a
 //! number behind a lock, which costs as much there as two 32-bit operations.
 
+mod times;
+mod traffic;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use times::{Dials, Histogram, all_dials, dials};
+#[cfg(test)]
+pub use traffic::of as traffic_of;
+pub use traffic::{Guest, Traffic, all as all_traffic, labels, set_up};
+
+/// Name, meaning and value of a counter.
+pub type Row = (&'static str, &'static str, u64);
 
 /// A count that only grows.
 #[cfg(target_has_atomic = "64")]
@@ -67,27 +78,38 @@ macro_rules! counters {
         /// The process's counters.
         pub static STATS: Stats = Stats { $($name: Counter::new(),)* };
 
-        /// Name, meaning and value of each.
-        pub fn rows() -> Vec<(&'static str, &'static str, u64)> {
-            vec![$((stringify!($name), $help, STATS.$name.value()),)*]
+        /// Every counter, those of [`Traffic`] first.
+        pub fn rows() -> Vec<Row> {
+            let mut rows = traffic::sums();
+            let values = [$(STATS.$name.value(),)*];
+            add_rows(&mut rows, concat!($(stringify!($name), "\n", $help, "\n",)*), &values);
+            rows
         }
     };
 }
 
+/// Adds rows, of whose names and meanings the lines of `text` are: one string is smaller than a table
+/// of many.
+#[inline(never)]
+fn add_rows(rows: &mut Vec<Row>, text: &'static str, values: &[u64]) {
+    let mut lines = text.split('\n');
+    for value in values {
+        if let (Some(name), Some(help)) = (lines.next(), lines.next()) {
+            rows.push((name, help, *value));
+        }
+    }
+}
+
 counters! {
-    ext_connections_created: "clients whose handshake was accepted",
     inbound_connections_accepted: "connections accepted on client ports",
     accept_connection_limit_failed: "connections closed because of the client limit",
+    accept_calls_failed: "calls to accept a connection that failed",
     accept_thread_failed: "connections closed because no thread could be had",
-    tot_forwarded_queries: "client packets forwarded to middle proxies",
-    tot_forwarded_responses: "answers forwarded to clients",
     tot_forwarded_simple_acks: "quick acks forwarded to clients",
     dropped_queries: "client packets dropped because no middle proxy was ready",
     dropped_responses: "answers for unknown clients",
     dropped_simple_acks: "quick acks for unknown clients",
     filtered_queries: "client packets that are no message to forward",
-    forwarded_query_bytes: "bytes of client packets forwarded",
-    forwarded_response_bytes: "bytes of answers forwarded",
     connections_failed_lru: "clients closed because memory was short",
     connections_failed_flood: "clients closed because they left too much unread",
     backend_connects: "connections to middle proxies that became ready",
@@ -98,8 +120,6 @@ counters! {
     backend_replies_dropped: "pongs and close notices that a full channel did not take",
     direct_connects: "connections to data centres",
     direct_unknown_dcs: "clients of unknown data centres, sent to DC 2",
-    direct_up_bytes: "bytes relayed to data centres",
-    direct_down_bytes: "bytes relayed from data centres",
     tls_hellos_accepted: "fake-TLS hellos that proved a secret",
     tls_refused_not_tls: "strangers: other bytes than a TLS hello",
     tls_refused_malformed: "strangers: a hello that no Telegram client sends",
@@ -111,11 +131,42 @@ counters! {
     mask_connections: "strangers that were shown the mask site",
     mask_refused_full: "strangers closed because --mask-max were there",
     mask_unreachable: "strangers closed because the mask site could not be reached",
+    stats_requests: "requests for statistics answered",
+    stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
     thread_panics: "threads that ended by a bug; each cost one connection",
 }
 
-/// Clients that are connected now.
-pub static CLIENTS: AtomicU32 = AtomicU32::new(0);
+/// How many there are now of something that comes and goes.
+pub struct Gauge(AtomicU32);
+
+/// One of them, until it is dropped.
+pub struct Present(&'static Gauge);
+
+impl Gauge {
+    /// One more.
+    pub fn enter(&'static self) -> Present {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Present(self)
+    }
+
+    /// How many there are.
+    pub fn value(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Clients that are connected.
+pub static CLIENTS: Gauge = Gauge(AtomicU32::new(0));
+/// Connections to data centres.
+pub static DIRECT: Gauge = Gauge(AtomicU32::new(0));
+/// Strangers at mask sites.
+pub static STRANGERS: Gauge = Gauge(AtomicU32::new(0));
 
 macro_rules! close_reasons {
     ($($variant:ident $word:literal $help:literal,)*) => {
@@ -139,6 +190,7 @@ close_reasons! {
     Masked "masked" "a stranger, whom the mask site was to be shown",
     BadRecord "bad_record" "in fake TLS an alert, or another record than data",
     BadLength "bad_length" "a packet length that the transport forbids",
+    SecretFull "secret_full" "the secret's limit of clients is reached",
     UnknownDc "unknown_dc" "no middle proxy is configured for the data centre",
     NoBackend "no_backend" "no middle proxy became ready in time",
     BackendLost "backend_lost" "the client's middle-proxy connection was lost",
@@ -174,6 +226,12 @@ impl Close {
         self
     }
 
+    /// Every reason: its word, its meaning, and how many ended so.
+    pub fn rows() -> impl Iterator<Item = Row> {
+        let row = |(reason, word, help): &(Close, _, _)| (*word, *help, reason.value());
+        REASONS.iter().map(row)
+    }
+
     /// How many ended so.
     fn value(self) -> u64 {
         CLOSED.get(self as usize).map_or(0, Counter::value)
@@ -182,21 +240,19 @@ impl Close {
 
 /// All counters in one line of `name=value`.
 pub fn summary() -> String {
-    let mut out = format!(
-        "summary ext_connections={}",
-        CLIENTS.load(Ordering::Relaxed)
-    );
+    let mut out = format!("summary ext_connections={}", CLIENTS.value());
     for (name, _, value) in rows() {
         let _ = write!(out, " {name}={value}");
     }
-    for (reason, word, _) in REASONS {
-        let _ = write!(out, " closed_{word}={}", reason.value());
+    for (word, _, value) in Close::rows() {
+        let _ = write!(out, " closed_{word}={value}");
     }
     out
 }
 
-/// Refused handshakes so far, by reason, as `word=count`; and their sum.
-pub fn refusals() -> (u64, String) {
+/// Refused clients so far, by reason.
+#[inline(never)] // else loops over it are unrolled
+pub fn refusal_rows() -> Vec<(&'static str, u64)> {
     let mut rows = vec![
         ("limit", STATS.accept_connection_limit_failed.value()),
         ("accept_thread", STATS.accept_thread_failed.value()),
@@ -204,8 +260,8 @@ pub fn refusals() -> (u64, String) {
     let kinds = [
         Close::HandshakeTimeout,
         Close::NoSecretFits,
-        Close::Masked,
         Close::BadRecord,
+        Close::SecretFull,
         Close::BadLength,
         Close::NoBackend,
         Close::UnknownDc,
@@ -213,8 +269,28 @@ pub fn refusals() -> (u64, String) {
         Close::NoThread,
     ];
     rows.extend(kinds.map(|kind| (kind.word(), kind.value())));
-    let words: Vec<String> = rows.iter().map(|(word, n)| format!("{word}={n}")).collect();
-    (rows.iter().map(|(_, n)| n).sum(), words.join(" "))
+    let strangers = [
+        ("not_tls", &STATS.tls_refused_not_tls),
+        ("malformed_hello", &STATS.tls_refused_malformed),
+        ("unknown_name", &STATS.tls_refused_unknown_name),
+        ("bad_digest", &STATS.tls_refused_bad_digest),
+        ("skew", &STATS.tls_refused_skew),
+        ("replay", &STATS.tls_refused_replay),
+        ("incomplete_hello", &STATS.tls_refused_incomplete),
+    ];
+    rows.extend(strangers.map(|(word, counter)| (word, counter.value())));
+    rows
+}
+
+/// The same as `word=count`, and their sum.
+pub fn refusals() -> (u64, String) {
+    let (mut sum, mut words) = (0, String::new());
+    for (word, n) in refusal_rows() {
+        let space = if words.is_empty() { "" } else { " " };
+        let _ = write!(words, "{space}{word}={n}");
+        sum += n;
+    }
+    (sum, words)
 }
 
 #[cfg(test)]

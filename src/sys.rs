@@ -139,10 +139,9 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 }
 
 fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
+    match result {
+        0.. => Ok(result),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -270,25 +269,7 @@ pub fn dial(
 }
 
 /// Sends what the socket takes without blocking; 0 if it takes nothing now.
-pub fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    send_parts_now(socket, &[IoSlice::new(bytes)])
-}
-
-/// The same for bytes that lie in several places.
-pub fn send_parts_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
-    send(socket, parts, MSG_DONTWAIT)
-}
-
-/// Sends all of `bytes`, which more is about to follow: they go out together with that.
-pub fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = send(socket, &[IoSlice::new(bytes)], MSG_MORE)?;
-        bytes = &bytes[sent..];
-    }
-    Ok(())
-}
-
-fn send(socket: &TcpStream, parts: &[IoSlice], flags: c_int) -> io::Result<usize> {
+pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
     use io::ErrorKind::{Interrupted, WouldBlock};
     let message = Message {
         name: ptr::null(),
@@ -300,11 +281,19 @@ fn send(socket: &TcpStream, parts: &[IoSlice], flags: c_int) -> io::Result<usize
         flags: 0,
     };
     // SAFETY: the parts are live slices, and std gives an IoSlice the layout of an iovec.
-    let sent = unsafe { sendmsg(socket.as_raw_fd(), &message, flags | MSG_NOSIGNAL) };
+    let sent = unsafe { sendmsg(socket.as_raw_fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) };
     match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
         Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
         result => result,
     }
+}
+
+/// Ends a connection by a reset; what is on its way out is lost.
+pub fn reset(socket: &TcpStream) {
+    // Connecting to no address family is how TCP disconnects.
+    let nowhere = [0_u8; 16];
+    // SAFETY: `nowhere` is a socket address of 16 bytes.
+    unsafe { connect(socket.as_raw_fd(), nowhere.as_ptr().cast(), 16) };
 }
 
 /// A pipe, as a place for bytes that move from socket to socket without being copied.
@@ -333,20 +322,27 @@ impl Pipe {
 
     /// Moves what `from` has, at most `len` bytes; waits while it has none. 0: it has ended.
     pub fn fill(&self, from: &TcpStream, len: usize) -> io::Result<usize> {
-        move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len, false)
+        move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len)
     }
 
-    /// Moves at most `len` bytes of the pipe's to `to`; waits while it takes none. `more`: they may
-    /// wait for what is sent next.
-    pub fn empty(&self, to: &TcpStream, len: usize, more: bool) -> io::Result<usize> {
-        move_bytes(self.read.as_raw_fd(), to.as_raw_fd(), len, more)
+    /// Moves at most `len` bytes of the pipe's to `to`; waits while it takes none.
+    pub fn empty(&self, to: &TcpStream, len: usize) -> io::Result<usize> {
+        move_bytes(self.read.as_raw_fd(), to.as_raw_fd(), len)
     }
 }
 
-fn move_bytes(from: c_int, to: c_int, len: usize, more: bool) -> io::Result<usize> {
-    let flags = SPLICE_F_MOVE | if more { SPLICE_F_MORE } else { 0 };
+fn move_bytes(from: c_int, to: c_int, len: usize) -> io::Result<usize> {
     // SAFETY: no offsets, as pipes and sockets want it.
-    let n = unsafe { splice(from, ptr::null_mut(), to, ptr::null_mut(), len, flags) };
+    let n = unsafe {
+        splice(
+            from,
+            ptr::null_mut(),
+            to,
+            ptr::null_mut(),
+            len,
+            SPLICE_F_MOVE,
+        )
+    };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
@@ -494,7 +490,7 @@ mod tests {
             let target = SocketAddr::new(ip.parse().unwrap(), port);
             let ours = dial(target, None, Duration::from_secs(3)).unwrap();
             let (theirs, _) = listener.accept().unwrap();
-            assert_eq!(send_now(&ours, b"hello").unwrap(), 5);
+            assert_eq!(send_now(&ours, &[IoSlice::new(b"hello")]).unwrap(), 5);
             let mut got = [0; 5];
             io::Read::read_exact(&mut &theirs, &mut got).unwrap();
             assert_eq!(&got, b"hello");
@@ -514,7 +510,7 @@ mod tests {
         let block = vec![0; 1 << 20];
         let mut sent = 0;
         loop {
-            let n = send_now(&ours, &block).unwrap();
+            let n = send_now(&ours, &[IoSlice::new(&block)]).unwrap();
             if n == 0 {
                 break;
             }

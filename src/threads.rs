@@ -40,6 +40,13 @@ pub fn set_most(most: usize) {
     pool().most.store(most, Ordering::Relaxed);
 }
 
+/// Client threads that there are now, and how many there may be.
+pub fn running() -> (usize, usize) {
+    let pool = pool();
+    let most = pool.most.load(Ordering::Relaxed);
+    (pool.running.load(Ordering::Relaxed), most)
+}
+
 /// Runs `job` on a client thread; false (and the job is dropped) if no thread can be had.
 pub fn run(job: Job) -> bool {
     let pool = pool();
@@ -57,6 +64,12 @@ pub fn run(job: Job) -> bool {
 
 /// Starts a named thread with the stack that every thread has.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    spawn_job(name, Box::new(body))
+}
+
+/// Not generic, nor inlined: what std does to start a thread is large.
+#[inline(never)]
+fn spawn_job(name: &str, body: Job) -> std::io::Result<()> {
     Builder::new()
         .name(name.into())
         .stack_size(THREAD_STACK)

@@ -4,8 +4,8 @@
 //! Waiting for room in it is how a slow middle proxy holds back its clients: their readers stand
 //! here, and TCP does the rest.
 
-use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::AtomicUsize;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +24,13 @@ pub struct Link {
     pub id: u64,
     /// Clients that are pinned to it.
     pub clients: AtomicUsize,
+    /// The slot that it is of.
+    pub slot: usize,
+    /// When it became ready; round trips are measured from here.
+    since: Instant,
+    /// When the last ping was sent, microseconds behind `since`, never 0; 0 once it is answered.
+    pinged: AtomicU32,
+    round_trip: AtomicU32,
     socket: Arc<TcpStream>,
     messages: Sender<Buffer>,
     gate: Mutex<Gate>,
@@ -50,12 +57,16 @@ pub struct Intake {
     messages: Receiver<Buffer>,
 }
 
-/// Both ends for a connection that has become ready.
-pub fn new(id: u64, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) {
+/// Both ends for a slot's connection that has become ready.
+pub fn new(id: u64, slot: usize, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) {
     let (send, receive) = bounded(UPLINK_MESSAGES + 1);
     let link = Arc::new(Link {
         id,
         clients: AtomicUsize::new(0),
+        slot,
+        since: Instant::now(),
+        pinged: AtomicU32::new(0),
+        round_trip: AtomicU32::new(0),
         socket,
         messages: send,
         gate: Mutex::default(),
@@ -129,6 +140,36 @@ impl Link {
         let _ = self.messages.try_send(Buffer::default());
     }
 
+    /// A ping was answered: takes the time since it was sent.
+    pub fn ponged(&self) {
+        let sent = self.pinged.swap(0, Ordering::Relaxed);
+        if sent != 0 {
+            // Wraps after 71 minutes, and pings are an hour apart at most.
+            let took = self.micros().wrapping_sub(sent).max(1);
+            self.round_trip.store(took, Ordering::Relaxed);
+        }
+    }
+
+    fn micros(&self) -> u32 {
+        self.since.elapsed().as_micros() as u32
+    }
+
+    /// What the last answered ping took, microseconds, if one was answered.
+    pub fn round_trip(&self) -> Option<u32> {
+        let micros = self.round_trip.load(Ordering::Relaxed);
+        (micros > 0).then_some(micros)
+    }
+
+    /// Bytes in the channel.
+    pub fn queued(&self) -> usize {
+        self.gate().bytes
+    }
+
+    /// The other side's address.
+    pub fn target(&self) -> Option<SocketAddr> {
+        self.socket.peer_addr().ok()
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,6 +195,12 @@ impl Intake {
             .map(|message| self.taken(message))
     }
 
+    /// A ping is being sent.
+    pub fn pinged(&self) {
+        let now = self.link.micros().max(1);
+        self.link.pinged.store(now, Ordering::Relaxed);
+    }
+
     fn taken(&self, message: Buffer) -> Buffer {
         let mut gate = self.link.gate();
         // close() sends an empty message past the gate.
@@ -172,13 +219,14 @@ impl Intake {
 mod tests {
     use super::*;
     use std::net::TcpListener;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     fn link() -> (Arc<Link>, Intake) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         new(
             1,
+            0,
             Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
         )
     }
@@ -249,5 +297,20 @@ mod tests {
             assert!(other.join().unwrap().is_err());
         });
         assert!(!link.try_send(Buffer::new(1)));
+    }
+
+    #[test]
+    fn a_round_trip_is_from_a_ping_to_the_first_pong() {
+        let (link, intake) = link();
+        link.ponged();
+        assert_eq!(link.round_trip(), None, "nobody asked for that one");
+        let before = Instant::now();
+        intake.pinged();
+        link.ponged();
+        let took = link.round_trip().unwrap();
+        assert!(u128::from(took) <= before.elapsed().as_micros().max(1));
+        link.round_trip.store(7, Ordering::Relaxed);
+        link.ponged();
+        assert_eq!(link.round_trip(), Some(7), "it was answered already");
     }
 }

@@ -7,7 +7,7 @@ use crate::source_text::{production, read, sources};
 /// Code lines of a file, of a function, of everything under src.
 const MAX_FILE: usize = 330;
 const MAX_FUNCTION: usize = 60;
-const MAX_TOTAL: usize = 11_000;
+const MAX_TOTAL: usize = 12_000;
 
 /// Files and functions that may be longer, with their bound: tables, and nothing else.
 const LONGER: &[(&str, usize)] = &[];

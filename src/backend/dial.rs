@@ -16,6 +16,7 @@ use mtproxy::proto::middle::frame::{
 use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId, Refusal};
 
 use super::Setup;
+use crate::stats::Dials;
 use crate::{clock, log, sys};
 
 /// A connection whose handshake is done.
@@ -68,10 +69,14 @@ impl From<std::io::Error> for DialError {
     }
 }
 
-/// Dials `target`. On success the socket has the deadlines of a ready connection.
-pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
+/// Dials `target`; `times` takes how long what succeeded took. On success the socket has the
+/// deadlines of a ready connection.
+pub fn dial(target: SocketAddr, setup: &Setup, times: &Dials) -> Result<Ready, DialError> {
+    let begun = Instant::now();
     let socket = sys::dial(target, setup.source, limits::BACKEND_CONNECT)
         .map_err(|e| DialError::Connect(e.kind()))?;
+    let connected = Instant::now();
+    times.connect.add(connected - begun);
     let lifetime = sys::Lifetime {
         idle: limits::BACKEND_KEEPALIVE,
         interval: limits::BACKEND_KEEPALIVE,
@@ -89,6 +94,7 @@ pub fn dial(target: SocketAddr, setup: &Setup) -> Result<Ready, DialError> {
     };
     opening.exchange_nonces(local, target, setup)?;
     opening.shake_hands(process_id(local, setup.start_time), target, setup)?;
+    times.handshake.add(connected.elapsed());
     let Opening {
         socket,
         reader,

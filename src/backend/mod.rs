@@ -18,7 +18,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::dcs::Set;
 use crate::nat::NatRules;
-use crate::stats::STATS;
+use crate::stats::{self, STATS};
 use crate::uplink::{self, Link};
 use crate::{log, registry, sys, threads};
 
@@ -48,13 +48,14 @@ pub fn start_slot(set: Arc<Set>, slot: usize, setup: Arc<Setup>) -> std::io::Res
     })
 }
 
+#[inline(never)] // as `live`
 fn run_slot(set: &Arc<Set>, slot: usize, setup: &Arc<Setup>) {
     let mut backoff = Backoff::default();
     let mut turn = slot;
     let mut failures = 0;
     loop {
         let target = set.targets[turn % set.targets.len()];
-        let error = match dial::dial(target, setup) {
+        let error = match dial::dial(target, setup, stats::dials(set.dc)) {
             Ok(ready) => {
                 STATS.backend_connects.add(1);
                 let since = Instant::now();
@@ -143,11 +144,12 @@ impl Connection {
 }
 
 /// A ready connection from its publication to its end.
+#[inline(never)] // else it is there twice
 fn live(connection: Connection, ready: dial::Ready) {
     static LAST_ID: AtomicU32 = AtomicU32::new(0);
     let id = u64::from(LAST_ID.fetch_add(1, Ordering::Relaxed)) + 1;
     let connection = Arc::new(connection);
-    let (link, intake) = uplink::new(id, ready.socket.clone());
+    let (link, intake) = uplink::new(id, connection.slot, ready.socket.clone());
     let (send_end, reader_end) = bounded::<()>(0);
     let name = format!("b{}.{}r", connection.set.number, connection.slot);
     let reads = reader::Reading::new(

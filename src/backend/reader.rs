@@ -98,8 +98,8 @@ fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut R
         FromMiddle::Answer { conn, data } => match registry::find(conn, link.id) {
             Some(client) if data.is_empty() || client.ending().is_some() => {}
             Some(client) => {
-                STATS.tot_forwarded_responses.add(1);
-                STATS.forwarded_response_bytes.add(data.len() as u64);
+                client.traffic.answers.add(1);
+                client.traffic.answer_bytes.add(data.len() as u64);
                 client.deliver(
                     frame,
                     FRAME_HEAD + data.start..FRAME_HEAD + data.end,
@@ -123,6 +123,7 @@ fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut R
         FromMiddle::Ping(id) => reply(link, &rpc::pong(id)),
         FromMiddle::Pong => {
             STATS.backend_pongs_received.add(1);
+            link.ponged();
             connection.answers_pings.store(true, Ordering::Relaxed);
         }
         FromMiddle::Other => {}

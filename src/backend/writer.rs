@@ -25,6 +25,7 @@ pub fn run(connection: &Connection, intake: &Intake, mut frames: FrameWriter, so
             Ok(None) => {
                 next_ping = ping_time(connection.ping_interval);
                 STATS.backend_pings_sent.add(1);
+                intake.pinged();
                 Buffer::with_bytes(
                     FRAME_HEAD,
                     &rpc::ping(sys::random_array().unwrap_or_default()),

@@ -4,7 +4,6 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Rules, serve};
@@ -27,6 +26,7 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
             Err(e) => {
+                STATS.accept_calls_failed.add(1);
                 // No descriptors or no memory: the connection stays in the backlog, and asking
                 // again at once would only take the processor from whoever could free some.
                 if !std::mem::replace(&mut failing, true) {
@@ -40,8 +40,8 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
 
 fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>, most: u32) {
     STATS.inbound_connections_accepted.add(1);
-    let place = Place::take();
-    if CLIENTS.load(Ordering::Relaxed) > most {
+    let place = CLIENTS.enter();
+    if CLIENTS.value() > most {
         STATS.accept_connection_limit_failed.add(1);
         return;
     }
@@ -52,21 +52,5 @@ fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>, most: u32) {
     };
     if !threads::run(Box::new(job)) {
         STATS.accept_thread_failed.add(1);
-    }
-}
-
-/// A client's place among those counted by `CLIENTS`.
-struct Place;
-
-impl Place {
-    fn take() -> Place {
-        CLIENTS.fetch_add(1, Ordering::Relaxed);
-        Place
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        CLIENTS.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,18 +2,18 @@
 //! name this server bears, with every byte that came so far, until either side ends
 //! (protocol.md 5.6). Only configured addresses are ever dialled.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use mtproxy::limits::{MASK_BUFFER, MASK_IDLE, MASK_LOOKUP};
-use mtproxy::proto::faketls::client_hello::{RANDOM_AT, RANDOM_END};
 
 use super::Rules;
 use super::tls::{FakeTls, Stranger};
 use crate::buffers::Buffer;
 use crate::pair::{self, Broken, Half, Pair};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, STATS, STRANGERS};
+use crate::sys;
 
 /// Shows a stranger the site, if there is a place; returns when that is over.
 #[inline(never)] // see `live`
@@ -29,8 +29,8 @@ pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Strang
 }
 
 fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {
-    let random = stranger.received.bytes().get(RANDOM_AT..RANDOM_END);
-    if random.is_some_and(|random| tls.sites.is_own_probe(random)) {
+    let _present = STRANGERS.enter();
+    if tls.sites.is_own_probe(stranger.received.bytes()) {
         return;
     }
     let ours = socket
@@ -42,20 +42,17 @@ fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger)
         return;
     };
     STATS.mask_connections.add(1);
-    let begun = (|| {
-        let _ = site.set_nodelay(true);
-        for socket in [&socket, &site] {
-            socket.set_read_timeout(Some(MASK_IDLE))?;
-            socket.set_write_timeout(Some(MASK_IDLE))?;
+    let _ = site.set_nodelay(true);
+    for socket in [&socket, &site] {
+        let read = socket.set_read_timeout(Some(MASK_IDLE));
+        if read.and(socket.set_write_timeout(Some(MASK_IDLE))).is_err() {
+            return;
         }
-        site.write_all(stranger.received.bytes())
-    })();
-    let ended = stranger.ended;
+    }
+    // A site that takes no more may still have said something.
+    let ended = site.write_all(stranger.received.bytes()).is_err() || stranger.ended;
     // Its buffer is not needed while the rest goes on.
     drop(stranger);
-    if begun.is_err() {
-        return;
-    }
     let pair = Arc::new(Pair::new(socket, site));
     let up = |pair: &Pair| match ended {
         true => shut(&pair.far),
@@ -67,6 +64,7 @@ fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger)
 
 /// One direction, until its source ends or both are silent for too long.
 fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
+    const OVER: Broken = Broken::Client(Close::Masked);
     let is_up = std::ptr::eq(from, &pair.client);
     let mut buffer = Buffer::new(MASK_BUFFER);
     let mut steps = pair.steps();
@@ -75,18 +73,27 @@ fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
         match pair::read_soon(from, &mut buffer) {
             Ok(Some(0)) => return shut(to),
             Ok(Some(n)) => {
-                taken = taken && to.write_all(&buffer[..n]).is_ok();
-                // What the site has sent before it closed is still on its way to the stranger.
-                if !taken && !is_up {
-                    return Err(Broken::Client(Close::Masked));
+                match to.write_all(&buffer[..n]) {
+                    Ok(()) => pair.step(),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(OVER),
+                    Err(_) => taken = false,
                 }
+                // What the site has sent before it closed is still on its way to the stranger; when
+                // it is there, whatever the stranger says is answered as by a closed port.
+                if !taken && (!is_up || pair.has_ended()) {
+                    return Err(OVER);
+                }
+                steps = pair.steps();
             }
-            Ok(None) if steps == pair.steps() => return Err(Broken::Client(Close::Masked)),
+            Ok(None) if steps == pair.steps() => return Err(OVER),
             Ok(None) => steps = pair.steps(),
-            Err(_) if is_up => return Err(Broken::Client(Close::Masked)),
-            Err(_) => return Err(Broken::Far(Close::Masked)),
+            Err(e) => {
+                if !is_up && e.kind() == ErrorKind::ConnectionReset {
+                    sys::reset(&pair.client);
+                }
+                return Err(OVER);
+            }
         }
-        pair.step();
     }
 }
 

@@ -31,7 +31,7 @@ use crate::log;
 use crate::nat::NatRules;
 use crate::outbox::Outbox;
 use crate::registry::{self, Client};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, Guest, STATS};
 use crate::uplink::Link;
 
 /// What is the same for every client.
@@ -70,9 +70,17 @@ impl Places {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .ok()?;
-        let result = body();
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Some(result)
+        let _taken = Taken(self);
+        Some(body())
+    }
+}
+
+/// A place that is given back also when a bug ends the work in it.
+struct Taken<'a>(&'a Places);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -96,22 +104,27 @@ fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
 /// client's life needs is not inlined here.
 fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let mut small = [0; READ_SMALL];
-    let client = match handshake::run(&socket, rules, &mut small) {
-        Ok(Opened {
-            accepted,
-            pending,
-            tls,
-        }) => Handover {
-            socket,
-            accepted,
-            small: &mut small,
-            pending,
-            tls,
-        },
+    let opened = match handshake::run(&socket, rules, &mut small) {
+        Ok(opened) => opened,
         Err(Refused::Ended(reason)) => return reason.counted(),
         Err(Refused::Stranger(stranger)) => return mask::show(rules, socket, peer, stranger),
     };
-    STATS.ext_connections_created.add(1);
+    let Opened {
+        accepted,
+        pending,
+        tls,
+    } = opened;
+    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, accepted.transport) else {
+        return Close::SecretFull.counted();
+    };
+    let client = Handover {
+        socket,
+        accepted,
+        small: &mut small,
+        pending,
+        tls,
+        guest,
+    };
     let Some(dcs) = &rules.dcs else {
         return rules
             .direct
@@ -155,12 +168,13 @@ fn through_middle_proxy(
         small,
         pending,
         tls,
+        guest,
     } = client;
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
     let outbox = Outbox::new(Ctr::new(&accepted.send), tls.is_some());
-    let Some(client) = registry::insert(socket, accepted.transport, outbox, writer::start) else {
+    let Some(client) = registry::insert(socket, guest.0, outbox, writer::start) else {
         return Close::Stopping.counted();
     };
     let origin = Origin {

@@ -192,8 +192,8 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
         // A client that is being closed may still fetch what waits for it.
         return client.ending().map_or(Err(Close::BackendLost), |_| Ok(()));
     }
-    STATS.tot_forwarded_queries.add(1);
-    STATS.forwarded_query_bytes.add(payload.len() as u64);
+    client.traffic.queries.add(1);
+    client.traffic.query_bytes.add(payload.len() as u64);
     session.client.touch();
     Ok(())
 }

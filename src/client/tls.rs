@@ -3,7 +3,7 @@
 //! and is read and discarded like any header that fits nothing.
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub struct FakeTls {
     /// The domains and their sites.
     pub sites: Arc<Sites>,
     /// Hellos that were let in.
-    pub replays: Mutex<Seen>,
+    pub replays: Arc<Mutex<Seen>>,
     /// --tls-skew: seconds that a hello's stamp may lie back and ahead.
     pub skew: (u32, u32),
     /// --tls-hybrid
@@ -170,7 +170,9 @@ fn first_phase<'a>(
             Err(Close::HandshakeTimeout) => false,
             Err(reason) => return First::Gone(reason),
         };
-        return First::Stranger(&STATS.tls_refused_incomplete, None, ended);
+        let asked = client_hello::server_name(received.bytes());
+        let site = asked.and_then(|name| tls.sites.named(name));
+        return First::Stranger(&STATS.tls_refused_incomplete, site, ended);
     }
 }
 
@@ -186,7 +188,9 @@ fn answer<'a>(
     let record = as_one_record(&received[..len]).unwrap_or_default();
     let asked = client_hello::server_name(&record);
     let site = asked.and_then(|name| tls.sites.named(name));
-    let hello = ClientHello::parse(&record).filter(|_| len == received.len());
+    // Nobody speaks TLS on port 80 (protocol.md 5.1).
+    let is_80 = socket.local_addr().is_ok_and(|ours| ours.port() == 80);
+    let hello = ClientHello::parse(&record).filter(|_| len == received.len() && !is_80);
     let hello = hello.ok_or(no(&STATS.tls_refused_malformed, site))?;
     let site = site.ok_or(no(&STATS.tls_refused_unknown_name, None))?;
     let secret = judge(rules, tls, &hello).map_err(|counter| no(counter, Some(site)))?;
@@ -204,7 +208,8 @@ fn judge<'a>(
     let mut tries = rules.secrets.iter();
     let fitting = tries.find_map(|secret| Some((secret, hello.verify(secret)?)));
     let (secret, stamp) = fitting.ok_or(&STATS.tls_refused_bad_digest)?;
-    let age = i64::try_from(clock::unix()).unwrap_or(0) - i64::from(stamp);
+    let now = u32::try_from(clock::unix()).unwrap_or(u32::MAX);
+    let age = i64::from(now) - i64::from(stamp);
     let (back, ahead) = tls.skew;
     if age >= i64::from(back) || age < -i64::from(ahead) {
         return Err(&STATS.tls_refused_skew);
@@ -213,7 +218,8 @@ fn judge<'a>(
         return Err(&STATS.tls_refused_bad_digest);
     };
     let mut seen = tls.replays.lock().unwrap_or_else(PoisonError::into_inner);
-    match seen.admit(key, stamp) {
+    // A clock that is ahead doesn't make others too old.
+    match seen.admit(key, stamp.min(now)) {
         Verdict::Fresh => Ok(secret),
         Verdict::Seen => Err(&STATS.tls_refused_replay),
         Verdict::TooOld => Err(&STATS.tls_refused_skew),
@@ -239,8 +245,9 @@ fn send_answer(
     let key = server_hello::public_key(sys::random_array()?);
     let mut fill = |bytes: &mut [u8]| random.fill(bytes);
     let out = &mut buffer[..len];
-    server_hello::answer(out, hello, secret, &choice.look, &key, &mut fill);
+    let made = server_hello::answer(out, hello, secret, &choice.look, &key, &mut fill);
     RANDOM.set(Some(random));
+    made.ok_or(ErrorKind::InvalidData)?;
     let (first, second) = out.split_at(choice.split.unwrap_or(len).min(len));
     send_all(socket, first)?;
     send_all(socket, second)
@@ -248,7 +255,7 @@ fn send_answer(
 
 /// A new connection takes all of this at once; one that doesn't must not hold the thread for long.
 fn send_all(mut socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-    let sent = sys::send_now(socket, bytes)?;
+    let sent = sys::send_now(socket, &[IoSlice::new(bytes)])?;
     if sent < bytes.len() {
         socket.set_write_timeout(Some(CLIENT_HANDSHAKE))?;
         socket.write_all(&bytes[sent..])?;

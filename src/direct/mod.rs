@@ -11,13 +11,14 @@ pub mod table;
 
 use std::io::{IoSlice, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::HEADER_LEN;
 use mtproxy::proto::obfuscated2::{self, Offer};
 
 use crate::handover::Handover;
-use crate::stats::{Close, STATS};
+use crate::stats::{self, Close, DIRECT, STATS};
 use crate::sys;
 pub use dial::has_ipv6;
 use table::Table;
@@ -38,7 +39,9 @@ pub fn serve(setup: &Setup, mut client: Handover) -> Close {
                 receive: client.accepted.receive,
                 send,
                 tls: client.tls,
+                traffic: client.guest.0,
             };
+            let _present = DIRECT.enter();
             relay::run(client.socket, dc, layers, client.small)
         }
         Err(reason) => reason.counted(),
@@ -53,12 +56,17 @@ fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Clo
     if !known {
         STATS.direct_unknown_dcs.add(1);
     }
+    let begun = Instant::now();
     let dc = dial::dial(&addresses, setup.source).ok_or(Close::DcUnreachable)?;
+    let times = stats::dials(client.guest.0.dc);
+    times.connect.add(begun.elapsed());
     STATS.direct_connects.add(1);
     let mut offer = draw(client).ok_or(Close::DcLost)?;
     let pending = &mut client.small[client.pending.clone()];
     offer.send.apply(pending);
     open(&dc, &offer.header, pending).map_err(|_| Close::DcLost)?;
+    let traffic = client.guest.0;
+    traffic.direct_up_bytes.add(pending.len() as u64);
     Ok((dc, offer.send))
 }
 

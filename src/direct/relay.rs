@@ -3,22 +3,26 @@
 //! A direction that is idle waits in a small read and holds nothing else. While its reads fill up it
 //! borrows what moves more at a time: a large pooled buffer upwards, where bytes go through two
 //! ciphers; a pipe downwards, through which the kernel moves them without a copy. In fake TLS the
-//! record layer comes off upwards, and downwards each piece gets a record's header in front.
+//! record layer comes off upwards, and downwards bytes go through a buffer: a pipe would have to be
+//! emptied record by record, which costs more than the copy.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::{PIPES_KEPT, READ_SMALL, RELAY_BUSY, RELAY_LINGER, RELAY_STEP};
+use mtproxy::limits::{
+    PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_LINGER, RELAY_RECORDS, RELAY_STEP,
+};
 use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
 
 use crate::buffers::{self, Buffer};
 use crate::clock;
 use crate::pair::{self, Broken, Half, Pair};
-use crate::stats::{Close, STATS};
-use crate::sys::{self, Pipe};
+use crate::records;
+use crate::stats::{Close, Traffic};
+use crate::sys::Pipe;
 
 /// What is done to bytes on their way.
 pub struct Layers {
@@ -28,18 +32,32 @@ pub struct Layers {
     pub send: Ctr,
     /// In fake TLS: takes the client's records apart. Then the client gets records, too.
     pub tls: Option<Deframer>,
+    /// Counts bytes.
+    pub traffic: &'static Traffic,
+}
+
+/// The way down.
+struct Down {
+    /// In fake TLS.
+    sizer: Option<Sizer>,
+    traffic: &'static Traffic,
 }
 
 /// Relays until both halves have ended; counts and says what ended first.
 pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
-    let records = layers.tls.as_ref().map(|_| Sizer::new());
+    let down = Down {
+        sizer: layers.tls.as_ref().map(|_| Sizer::new()),
+        traffic: layers.traffic,
+    };
     let up = |pair: &Pair| relay_up(pair, &mut layers, small);
-    let down = move |pair: &Pair| relay_down(pair, records);
+    let down = move |pair: &Pair| relay_down(pair, down);
     pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down).counted()
 }
 
 fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
+    // It may have been broken behind the first record already.
+    refuse_broken(layers)?;
     loop {
         let mut n = read(&pair.client, small, CLIENT_LOST)?;
         let mut taken = pass_up(pair, layers, &mut small[..n])?;
@@ -77,11 +95,17 @@ fn pass_up(pair: &Pair, layers: &mut Layers, mut bytes: &mut [u8]) -> Result<boo
     layers.receive.apply(bytes);
     layers.send.apply(bytes);
     pair.step();
-    STATS.direct_up_bytes.add(bytes.len() as u64);
+    layers.traffic.direct_up_bytes.add(bytes.len() as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
+    refuse_broken(layers)?;
+    Ok(taken)
+}
+
+/// An error once the client has sent a wrong record.
+fn refuse_broken(layers: &Layers) -> Half {
     match &layers.tls {
         Some(tls) if tls.is_broken() => Err(Broken::Client(Close::BadRecord)),
-        _ => Ok(taken),
+        _ => Ok(()),
     }
 }
 
@@ -92,18 +116,21 @@ fn discard(pair: &Pair, small: &mut [u8]) -> Half {
     Ok(())
 }
 
-fn relay_down(pair: &Pair, mut records: Option<Sizer>) -> Half {
-    let mut small = [0; READ_SMALL];
+fn relay_down(pair: &Pair, mut down: Down) -> Half {
+    // So long that a record of what it holds is like the first one of any stream.
+    let mut small = [0; record::HEADER + RECORD_START];
     loop {
         let body = &mut small[record::HEADER..];
         let (mut n, room) = (read(&pair.far, body, DC_LOST)?, body.len());
-        pass_small_down(pair, &mut small, n, &mut records)?;
+        pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
-            n = match take_pipe() {
-                Some(pipe) => move_by_pipe(pair, pipe, &mut records)?,
+            let by_copy = down.sizer.is_some();
+            n = match take_pipe().filter(|_| !by_copy) {
+                Some(pipe) => move_by_pipe(pair, pipe, &down)?,
                 None if buffers::excess() == 0 => {
-                    move_by_copy(pair, Buffer::new(RELAY_STEP), &mut records)?
+                    let step = if by_copy { RELAY_RECORDS } else { RELAY_STEP };
+                    move_by_copy(pair, Buffer::new(step), &mut down)?
                 }
                 None => n,
             };
@@ -117,36 +144,26 @@ fn relay_down(pair: &Pair, mut records: Option<Sizer>) -> Half {
 }
 
 /// Passes on the `n` bytes that lie behind room for a record's header. They fit any record.
-fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, records: &mut Option<Sizer>) -> Half {
+fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> Half {
     let mut start = record::HEADER;
-    if let Some(sizer) = records.as_mut().filter(|_| n > 0) {
+    if let Some(sizer) = down.sizer.as_mut().filter(|_| n > 0) {
         sizer.next(clock::millis());
         small[..start].copy_from_slice(&record::header(n));
         start = 0;
     }
-    passed_down(pair, n);
+    passed_down(pair, n, down);
     let bytes = &small[start..record::HEADER + n];
     (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
 }
 
 /// `n` bytes of the data centre's are on their way.
-fn passed_down(pair: &Pair, n: usize) {
+fn passed_down(pair: &Pair, n: usize, down: &Down) {
     pair.step();
-    STATS.direct_down_bytes.add(n as u64);
-}
-
-/// How much of `left` bytes goes next: as much as a record takes, whose header is sent now.
-fn next_piece(pair: &Pair, left: usize, records: &mut Option<Sizer>) -> Result<usize, Broken> {
-    let Some(sizer) = records else {
-        return Ok(left);
-    };
-    let len = sizer.next(clock::millis()).min(left);
-    sys::send_more(&pair.client, &record::header(len)).map_err(|_| CLIENT_LOST)?;
-    Ok(len)
+    down.traffic.direct_down_bytes.add(n as u64);
 }
 
 /// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
-fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<usize, Broken> {
+fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
     loop {
         let n = match pipe.fill(&pair.far, RELAY_STEP) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -158,11 +175,15 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<
         };
         let mut left = n;
         while left > 0 {
-            let piece = next_piece(pair, left, records)?;
-            left -= piece;
-            empty(pair, &pipe, piece, left > 0)?;
+            match pipe.empty(&pair.client, left) {
+                Ok(0) => return Err(CLIENT_LOST),
+                Ok(gone) => left -= gone,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(CLIENT_LOST),
+            }
+            pair.step();
         }
-        STATS.direct_down_bytes.add(n as u64);
+        down.traffic.direct_down_bytes.add(n as u64);
         if n < RELAY_BUSY {
             keep_pipe(pipe);
             return Ok(n);
@@ -170,41 +191,36 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, records: &mut Option<Sizer>) -> Result<
     }
 }
 
-/// Moves the next `piece` bytes of the pipe to the client.
-fn empty(pair: &Pair, pipe: &Pipe, mut piece: usize, more: bool) -> Half {
-    while piece > 0 {
-        match pipe.empty(&pair.client, piece, more) {
-            Ok(0) => return Err(CLIENT_LOST),
-            Ok(gone) => piece -= gone,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Err(CLIENT_LOST),
-        }
-        pair.step();
-    }
-    Ok(())
-}
-
-/// The same where no pipe can be had.
-fn move_by_copy(
-    pair: &Pair,
-    mut large: Buffer,
-    records: &mut Option<Sizer>,
-) -> Result<usize, Broken> {
+/// The same in records, or where no pipe can be had.
+fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
             return Ok(1);
         };
-        let mut rest = &large[..n];
-        while !rest.is_empty() {
-            let (piece, later) = rest.split_at(next_piece(pair, rest.len(), records)?);
-            (&pair.client).write_all(piece).map_err(|_| CLIENT_LOST)?;
-            passed_down(pair, piece.len());
-            rest = later;
-        }
+        passed_down(pair, n, down);
+        let sent = match &mut down.sizer {
+            None => (&pair.client).write_all(&large[..n]),
+            Some(sizer) => records::cut(sizer, &large[..n], |parts| {
+                pair.step();
+                write_parts(&pair.client, parts)
+            }),
+        };
+        sent.map_err(|_| CLIENT_LOST)?;
         if n < RELAY_BUSY {
             return Ok(n);
         }
     }
+}
+
+fn write_parts(mut socket: &TcpStream, mut parts: &mut [IoSlice]) -> std::io::Result<()> {
+    while !parts.is_empty() {
+        match socket.write_vectored(parts) {
+            Ok(n) => IoSlice::advance_slices(&mut parts, n),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 const CLIENT_LOST: Broken = Broken::Client(Close::ClientLost);
@@ -251,6 +267,9 @@ fn keep_pipe(pipe: Pipe) {
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use mtproxy::limits::READ_SMALL;
+    use mtproxy::proto::transport::Transport;
+    use mtproxy::proto::wire::DcId;
     use std::io::Read;
     use std::net::TcpListener;
     use std::thread;
@@ -274,11 +293,16 @@ mod tests {
         bytes
     }
 
+    fn traffic() -> &'static Traffic {
+        crate::stats::traffic_of(0, DcId(2), Transport::Abridged)
+    }
+
     fn layers() -> Layers {
         Layers {
             receive: cipher(1),
             send: cipher(2),
             tls: None,
+            traffic: traffic(),
         }
     }
 
@@ -320,16 +344,18 @@ mod tests {
     fn down_by_pipe_and_by_copy_lose_nothing() {
         for len in [0, 1, READ_SMALL - 1, READ_SMALL, READ_SMALL + 1, 5_000_000] {
             let bytes = noise(len);
-            for records in [None, Some(Sizer::new())] {
-                let tls = records.is_some();
-                let copied = records.is_some().then(Sizer::new);
-                let down = |pair: &Pair| assert!(relay_down(pair, records).is_ok());
+            for tls in [false, true] {
+                let new = move || Down {
+                    sizer: tls.then(Sizer::new),
+                    traffic: traffic(),
+                };
+                let down = move |pair: &Pair| assert!(relay_down(pair, new()).is_ok());
                 let got = through(bytes.clone(), down);
                 assert!(payload(got, tls) == bytes, "{len} bytes");
-                let by_copy = |pair: &Pair| {
-                    let mut records = copied;
+                let by_copy = move |pair: &Pair| {
+                    let mut down = new();
                     let large = || Buffer::new(RELAY_STEP);
-                    while move_by_copy(pair, large(), &mut records).is_ok_and(|n| n > 0) {}
+                    while move_by_copy(pair, large(), &mut down).is_ok_and(|n| n > 0) {}
                 };
                 let got = through(bytes.clone(), by_copy);
                 assert!(payload(got, tls) == bytes, "{len} bytes by copy");

@@ -92,6 +92,20 @@ impl Table {
         }
     }
 
+    /// Every id that has an address, and the one that serves clients of all others.
+    pub fn served(&self) -> (Vec<DcId>, DcId) {
+        let rows = ROWS.iter().flat_map(|(id, ..)| [*id as i16, -(*id as i16)]);
+        // A positive one is its media id's too; there is no override of i16::MIN.
+        let overridden = self
+            .overrides
+            .iter()
+            .flat_map(|(id, _)| [id.0, -id.0.abs()]);
+        (
+            rows.chain(overridden).map(DcId).collect(),
+            DcId(DEFAULT as i16),
+        )
+    }
+
     fn known(&self, dc: DcId, number: u16) -> Option<Vec<SocketAddr>> {
         let overridden = |fits: &dyn Fn(DcId) -> bool| -> Vec<SocketAddr> {
             let rows = self.overrides.iter().filter(|(id, _)| fits(*id));

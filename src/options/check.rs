@@ -65,12 +65,9 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
     }
     let direct = typed.direct || typed.files.is_empty();
     let needs_domain = tls::check(&typed, direct)?;
+    check_stats(&typed)?;
     let window_clamp = window_clamp(&typed);
     let config_file = typed.files.into_iter().next().map(PathBuf::from);
-    if typed.http_stats && typed.stats_ports.is_none() {
-        let text = "fatal: port isn't defined".into();
-        return Err(UsageError { text, code: 1 });
-    }
     let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
     Ok(Config {
         ports: typed.ports,
@@ -107,11 +104,25 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
         backlog: typed.backlog.unwrap_or(BACKLOG),
         stats_ports: typed.stats_ports,
         http_stats: typed.http_stats,
+        stats_nets: typed.stats_nets,
         user: typed.user,
         verbosity: typed.verbosity,
         nat_rules: typed.nat_rules,
         buffer_bytes: typed.buffer_bytes,
     })
+}
+
+/// The statistics port and what goes with it.
+fn check_stats(typed: &Typed) -> Result<(), UsageError> {
+    if typed.http_stats && typed.stats_ports.is_none() {
+        let text = "fatal: port isn't defined".into();
+        return Err(UsageError { text, code: 1 });
+    }
+    if !typed.http_stats && !typed.stats_nets.is_empty() {
+        let text = "--stats-allow-net: expected --http-stats too, with -p";
+        return Err(UsageError::new(text.into()));
+    }
+    Ok(())
 }
 
 /// -M as it is used.

@@ -7,7 +7,7 @@ use super::tls::{apply_domain, apply_hybrid, apply_mask, apply_mask_max, apply_s
 use super::values::{
     MAX_COUNT, apply_address, apply_aes_pwd, apply_buffers, apply_dc_override, apply_http_ports,
     apply_nat_info, apply_ping_interval, apply_port, apply_proxy_tag, apply_secret,
-    apply_secret_file, apply_server, apply_user, apply_verbosity, number,
+    apply_secret_file, apply_server, apply_stats_net, apply_user, apply_verbosity, number,
 };
 
 /// Every flag, in the order of the help: capitals and digits, small letters, long ones.
@@ -79,7 +79,7 @@ pub const FLAGS: &[Flag] = &[
         help: "a secret that clients must know: 32 hexadecimal digits, the same with dd in front \
                (padded packets) or with ee in front and a domain behind (fake TLS), or base64url of \
                these; a label is its name in messages, a limit \
-               is not applied yet; up to 16 times",
+               how many clients may use it at a time; up to 16 times",
         apply: Apply::Value(apply_secret),
     },
     Flag {
@@ -131,7 +131,8 @@ pub const FLAGS: &[Flag] = &[
         short: Some('p'),
         long: "port",
         value: " PORT[:LAST]",
-        help: "port for statistics, or the first free one of a range; 0 lets the kernel choose",
+        help: "port for statistics (with --http-stats), or the first free one of a range; 0 lets the \
+               kernel choose",
         apply: Apply::Value(apply_port),
     },
     Flag {
@@ -189,7 +190,7 @@ pub const FLAGS: &[Flag] = &[
         short: None,
         long: "http-stats",
         value: "",
-        help: "serve statistics over HTTP on the port of -p",
+        help: "serve /stats and /metrics over HTTP on the port of -p, to this machine only",
         apply: Apply::Alone(|typed| typed.http_stats = true),
     },
     Flag {
@@ -279,6 +280,14 @@ pub const FLAGS: &[Flag] = &[
         value: " HOST",
         help: "the name or address that links show (default: this machine's public address)",
         apply: Apply::Value(apply_server),
+    },
+    Flag {
+        short: None,
+        long: "stats-allow-net",
+        value: " NET",
+        help: "serve statistics to this address or network too (10.0.0.0/8), and then on all addresses; \
+               repeatable",
+        apply: Apply::Value(apply_stats_net),
     },
     Flag {
         short: None,

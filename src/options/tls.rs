@@ -4,10 +4,10 @@
 //! The C proxy knows -D alone, without a port; `HOST:PORT` and `[v6]:PORT` are as its fork teleproxy
 //! takes them.
 
-use super::values::{MAX_COUNT, Wrong, host, host_port, number};
+use super::values::{Wrong, host, host_port, number};
 use super::{Typed, UsageError};
 use mtproxy::limits::{
-    MAX_DOMAINS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD, TLS_SKEW_BACK,
+    MAX_DOMAINS, MAX_MASK_MAX, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD, TLS_SKEW_BACK,
 };
 use mtproxy::proto::secret::{Form, SecretEntry, parse_domain};
 use std::net::Ipv6Addr;
@@ -76,7 +76,7 @@ pub fn apply_mask(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
 }
 
 pub fn apply_mask_max(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    typed.mask_max = Some(number(text, 0..=MAX_COUNT)?);
+    typed.mask_max = Some(number(text, 0..=MAX_MASK_MAX)?);
     Ok(())
 }
 
@@ -307,7 +307,7 @@ mod tests {
             "HOST:PORT, IPv6 addresses in brackets",
             &wrong,
         );
-        let range = "a number from 0 to 2147483647";
+        let range = "a number from 0 to 4096";
         assert_wrong(
             "--mask-max",
             "--mask-max",

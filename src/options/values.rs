@@ -2,7 +2,8 @@
 //! expected. Called by the rows of `flags` only.
 
 use super::{DcOverride, Typed};
-use mtproxy::limits::{MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS};
+use mtproxy::limits::{MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_STATS_NETS};
+use mtproxy::proto::cidr::Network;
 use mtproxy::proto::secret::{SecretEntry, parse_hex16};
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -210,6 +211,18 @@ pub fn apply_port(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
     };
     let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
     typed.stats_ports = Some(ports.ok_or(Wrong::Expected(what.into()))?);
+    Ok(())
+}
+
+pub fn apply_stats_net(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+    let what = "an IP address or a network, as in 10.0.0.0/8";
+    let network = Network::parse(text).ok_or(Wrong::Expected(what.into()))?;
+    if typed.stats_nets.len() >= MAX_STATS_NETS {
+        return Err(Wrong::Expected(format!(
+            "at most {MAX_STATS_NETS} networks"
+        )));
+    }
+    typed.stats_nets.push(network);
     Ok(())
 }
 

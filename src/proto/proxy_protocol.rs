@@ -30,6 +30,21 @@ pub fn v2_header(client: SocketAddr, ours: SocketAddr) -> ([u8; MAX_LEN], usize)
     (header, length)
 }
 
+/// What stands behind such a header, or all of it if there is none.
+pub fn behind_header(bytes: &[u8]) -> &[u8] {
+    let length = |rest: &[u8]| {
+        Some(usize::from(u16::from_be_bytes([
+            *rest.get(2)?,
+            *rest.get(3)?,
+        ])))
+    };
+    let behind = || {
+        let rest = bytes.strip_prefix(&SIGNATURE)?;
+        rest.get(length(rest)?.checked_add(4)?..)
+    };
+    behind().unwrap_or(bytes)
+}
+
 fn as_v6(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -46,6 +61,20 @@ const TCP_OVER_IPV6: u8 = 0x21;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_behind_a_header() {
+        for client in ["192.0.2.1:5", "[2001:db8::1]:5"] {
+            let client = client.parse().unwrap();
+            let (header, len) = v2_header(client, client);
+            let whole = [&header[..len], b"hello"].concat();
+            assert_eq!(behind_header(&whole), b"hello");
+            for cut in 0..len {
+                assert_eq!(behind_header(&whole[..cut]), &whole[..cut]);
+            }
+        }
+        assert_eq!(behind_header(b"hello"), b"hello");
+    }
 
     fn header(client: &str, ours: &str) -> std::vec::Vec<u8> {
         let (bytes, length) = v2_header(client.parse().unwrap(), ours.parse().unwrap());

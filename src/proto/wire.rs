@@ -5,7 +5,7 @@
 
 /// A data-centre id as clients and configuration write it: negative for media, 203 for CDN, 10000
 /// added for the test environment (protocol.md 3.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
 pub struct DcId(pub i16);
 
 /// Names a client towards middle proxies (protocol.md 7.3).

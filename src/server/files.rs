@@ -12,11 +12,12 @@ use mtproxy::proto::secret::ProxySecret;
 use mtproxy::proto::wire::DcId;
 
 use super::Fatal;
+use crate::admin_http::FileFacts;
 use crate::log;
 use crate::options::Config;
 
 /// Telegram's configuration.
-pub fn read_config(path: &Path) -> Result<ConfigFile, Fatal> {
+pub fn read_config(path: &Path) -> Result<(ConfigFile, FileFacts), Fatal> {
     let name = path.display();
     let unreadable = |e| Fatal(format!("can't read configuration file {name}: {e}"));
     let mut text = Vec::new();
@@ -25,12 +26,13 @@ pub fn read_config(path: &Path) -> Result<ConfigFile, Fatal> {
     file.take(limits::MAX_CONFIG_FILE as u64 + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
-    config_file::parse(&text, &mut resolve).map_err(|error| {
+    let parsed = config_file::parse(&text, &mut resolve).map_err(|error| {
         // The C program's lines, for scripts that look for them.
         log::say(format_args!("{}", error.render(&name.to_string())));
         log::say(format_args!("new configuration was not applied"));
         Fatal("config check failed! (code -1)".into())
-    })
+    })?;
+    Ok((parsed, FileFacts::new(path, &text)))
 }
 
 /// A name's first address, IPv4 before IPv6. A name without a dot is only looked for in the hosts
@@ -57,7 +59,7 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
 }
 
 /// Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can work then.
-pub fn read_proxy_secret(config: &Config) -> Result<Option<ProxySecret>, Fatal> {
+pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFacts)>, Fatal> {
     let name = config.aes_pwd.display();
     let wrong = |why: &dyn Display| {
         Fatal(format!(
@@ -65,7 +67,10 @@ pub fn read_proxy_secret(config: &Config) -> Result<Option<ProxySecret>, Fatal> 
         ))
     };
     match std::fs::read(&config.aes_pwd) {
-        Ok(bytes) => ProxySecret::new(&bytes).map(Some).map_err(|e| wrong(&e)),
+        Ok(bytes) => {
+            let secret = ProxySecret::new(&bytes).map_err(|e| wrong(&e))?;
+            Ok(Some((secret, FileFacts::new(&config.aes_pwd, &bytes))))
+        }
         Err(_) if !config.aes_pwd_given => Ok(None),
         Err(e) => Err(wrong(&e)),
     }

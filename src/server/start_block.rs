@@ -2,39 +2,30 @@
 //! looks wrong. Prose, on standard error.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use mtproxy::limits;
 
-use super::{Fatal, Identity, address_of};
+use super::{Fatal, Identity, ports};
 use crate::capacity::Capacity;
 use crate::dcs::Dcs;
 use crate::options::Config;
 use crate::{clock, log};
 
-/// Version, mode, addresses and limits.
+/// Version, mode, addresses and limits. Returns the statistics port, 0 if there is none.
 pub fn show(
     dcs: Option<&Dcs>,
     listeners: &[SocketAddr],
-    stats: Option<&TcpListener>,
+    stats: Option<&Arc<TcpListener>>,
     capacity: &Capacity,
-) -> Result<(), Fatal> {
+) -> Result<u16, Fatal> {
     show_mode(dcs);
-    show_addresses(listeners, stats)?;
+    let port = ports::show(listeners, stats)?;
     log::say(format_args!(
         "limits: {} clients ({} decides)",
         capacity.clients, capacity.decided_by
     ));
-    Ok(())
-}
-
-fn show_addresses(listeners: &[SocketAddr], stats: Option<&TcpListener>) -> Result<(), Fatal> {
-    for address in listeners {
-        log::say(format_args!("listening on {address}"));
-    }
-    if let Some(socket) = stats {
-        log::say(format_args!("stats on port {}", address_of(socket)?.port()));
-    }
-    Ok(())
+    Ok(port)
 }
 
 fn show_mode(dcs: Option<&Dcs>) {

@@ -22,9 +22,11 @@ pub fn run(sites: &Sites) {
     let mut troubles: Vec<Option<String>> = vec![None; sites.sites.len()];
     let mut retry = PROBE_RETRY;
     loop {
+        // All names first: strangers can be shown a site that has not been asked yet.
+        let found: Vec<Result<(), String>> = sites.sites.iter().map(|s| sites.look_up(s)).collect();
         let mut all_well = true;
-        for (site, trouble) in sites.sites.iter().zip(&mut troubles) {
-            let found = sites.refresh(site, &mut random).err();
+        for ((site, trouble), found) in sites.sites.iter().zip(&mut troubles).zip(found) {
+            let found = found.and_then(|()| sites.ask(site, &mut random)).err();
             all_well &= found.is_none();
             // Once, not every hour.
             if let Some(text) = found.as_ref().filter(|_| *trouble != found) {
@@ -38,43 +40,48 @@ pub fn run(sites: &Sites) {
             false => (2 * retry).min(PROBE_INTERVAL),
         };
         // Not at a beat that an observer of many servers could see.
-        let jitter = wait / 8 * (random.next_u32() % 8) / 4;
+        let jitter = wait / 4000 * (random.next_u32() % 1000);
         std::thread::sleep(wait * 7 / 8 + jitter);
     }
 }
 
 impl Sites {
-    /// Looks a site up and asks it. The error says what is wrong and what to do.
-    fn refresh(&self, site: &Site, random: &mut Random) -> Result<(), String> {
-        if site.host.parse::<IpAddr>().is_err() {
-            let found = (site.host.as_str(), 0).to_socket_addrs();
-            let mut addresses: Vec<IpAddr> = match found {
-                Ok(found) => found.map(|a| a.ip()).collect(),
-                Err(_) => Vec::new(),
-            };
-            // The same one comes once for each kind of socket.
-            addresses.dedup();
-            // IPv4 first, as the C proxy.
-            let (ipv4, ipv6): (Vec<_>, Vec<_>) = addresses.iter().partition(|ip| ip.is_ipv4());
-            addresses = [ipv4, ipv6].concat();
-            let has_none = addresses.is_empty();
-            // What was known is better than nothing.
-            if !has_none || site.state().addresses.is_none() {
-                site.set_addresses(addresses);
-            }
-            if let Some(address) = self.own_address(site) {
-                site.set_addresses(Vec::new());
-                return Err(format!(
-                    "its site {address} is this server itself: name another one, or give --mask HOST:PORT"
-                ));
-            }
-            if has_none {
-                return Err(
-                    "no address is found: is the name right? strangers can't be shown it".into(),
-                );
-            }
+    /// Looks a site up. The error says what is wrong and what to do.
+    fn look_up(&self, site: &Site) -> Result<(), String> {
+        if let Ok(address) = site.host.parse() {
+            site.set_addresses(vec![address]);
+            return Ok(());
         }
-        self.ask(site, random)
+        let found = (site.host.as_str(), 0).to_socket_addrs();
+        let mut addresses: Vec<IpAddr> = match found {
+            Ok(found) => found
+                .map(|a| a.ip())
+                .filter(|ip| !is_link_local(ip))
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        // The same one comes once for each kind of socket.
+        addresses.dedup();
+        // IPv4 first, as the C proxy.
+        let (ipv4, ipv6): (Vec<_>, Vec<_>) = addresses.iter().partition(|ip| ip.is_ipv4());
+        addresses = [ipv4, ipv6].concat();
+        let has_none = addresses.is_empty();
+        // What was known is better than nothing.
+        if !has_none || site.state().addresses.is_none() {
+            site.set_addresses(addresses);
+        }
+        if let Some(address) = self.own_address(site) {
+            site.set_addresses(Vec::new());
+            return Err(format!(
+                "its site {address} is this server itself: name another one, or give --mask HOST:PORT"
+            ));
+        }
+        match has_none {
+            true => {
+                Err("no address is found: is the name right? strangers can't be shown it".into())
+            }
+            false => Ok(()),
+        }
     }
 
     /// Asks with each kind of hello, several times.
@@ -103,18 +110,27 @@ impl Sites {
                 break;
             }
         }
+        if std::mem::take(&mut site.state().came_back) && trouble == Some(Unusable::Nothing) {
+            site.set_addresses(Vec::new());
+            let text =
+                "its site leads back to this server: name another one, or give --mask HOST:PORT";
+            return Err(text.into());
+        }
+        if let Some(address) = at {
+            log::event(format_args!(
+                "mask domain={} site={address} shapes={learnt}",
+                site.name
+            ));
+        }
         match (at, trouble) {
-            (Some(address), _) => {
-                log::event(format_args!(
-                    "mask domain={} site={address} shapes={learnt}",
-                    site.name
-                ));
-                Ok(())
-            }
-            (None, Some(trouble)) => Err(format!(
-                "the site {trouble}: answers to clients won't look like it; choose another domain, or give --mask HOST:PORT"
+            (_, None) => Ok(()),
+            (Some(_), Some(trouble)) => Err(format!(
+                "for some kinds of clients the site {trouble}: answers to these won't look like it"
             )),
-            (None, None) => Err("the site has no address".into()),
+            (None, Some(trouble)) => Err(format!(
+                "the site {trouble}: answers to clients won't look like it; choose another domain, or \
+                 give --mask HOST:PORT"
+            )),
         }
     }
 
@@ -169,6 +185,14 @@ fn exchange(mut socket: &TcpStream, hello: &[u8]) -> std::io::Result<(Vec<u8>, u
     }
     answer.truncate(len);
     Ok((answer, first_read))
+}
+
+/// An address that a name of somebody else's has no reason to lead to, and that is trusted much.
+fn is_link_local(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
+    }
 }
 
 /// Longer flights than this are cut off, bytes.

@@ -16,7 +16,6 @@ pub const TCP_WINDOW_CLAMP: i32 = 10;
 pub const TCP_USER_TIMEOUT: i32 = 18;
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_NOSIGNAL: i32 = 0x4000;
-pub const MSG_MORE: i32 = 0x8000;
 pub const SIGHUP: i32 = 1;
 pub const SIGINT: i32 = 2;
 pub const SIGPIPE: i32 = 13;
@@ -26,7 +25,6 @@ pub const O_RDWR: i32 = 2;
 pub const SHUT_RD: i32 = 0;
 pub const F_SETPIPE_SZ: i32 = 1031;
 pub const SPLICE_F_MOVE: u32 = 1;
-pub const SPLICE_F_MORE: u32 = 4;
 pub const EINTR: i32 = 4;
 
 // MIPS has its own numbers for these.

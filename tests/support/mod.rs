@@ -7,6 +7,7 @@ pub mod dc;
 pub mod dc_link;
 pub mod direct_rig;
 pub mod framing;
+pub mod http;
 pub mod mask_site;
 pub mod message;
 pub mod middle_link;

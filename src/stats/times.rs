@@ -1,0 +1,100 @@
+//! How long it took to reach Telegram: histograms by data centre.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mtproxy::limits::TIME_BUCKETS;
+use mtproxy::proto::wire::DcId;
+
+use super::Counter;
+
+/// How often something took how long.
+#[derive(Default)]
+pub struct Histogram {
+    /// How often at most so many milliseconds, and more than the bound before; the last one has none.
+    counts: [Counter; TIME_BUCKETS.len() + 1],
+    micros: Counter,
+}
+
+impl Histogram {
+    /// Counts one that took so long.
+    #[inline(never)] // a bucket after the other
+    pub fn add(&self, time: Duration) {
+        let fits = |most: &u16| time <= Duration::from_millis((*most).into());
+        let place = TIME_BUCKETS.iter().position(fits);
+        if let Some(count) = self.counts.get(place.unwrap_or(TIME_BUCKETS.len())) {
+            count.add(1);
+        }
+        self.micros.add(time.as_micros() as u64);
+    }
+
+    /// How often at most as long as each bound, then how often in all.
+    pub fn cumulative(&self) -> [u64; TIME_BUCKETS.len() + 1] {
+        let mut sum = 0;
+        self.counts.each_ref().map(|count| {
+            sum += count.value();
+            sum
+        })
+    }
+
+    /// The sum of all times, microseconds.
+    pub fn micros(&self) -> u64 {
+        self.micros.value()
+    }
+}
+
+/// Connections to one data centre, or to middle proxies that serve it.
+pub struct Dials {
+    /// The data centre; the first of those that share their middle proxies.
+    pub dc: DcId,
+    /// TCP's part.
+    pub connect: Histogram,
+    /// Nonces and handshake, which only middle proxies have.
+    pub handshake: Histogram,
+}
+
+static DIALS: Mutex<Vec<&Dials>> = Mutex::new(Vec::new());
+
+/// Those of a data centre.
+pub fn dials(dc: DcId) -> &'static Dials {
+    let mut all = DIALS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(dials) = all.iter().find(|dials| dials.dc == dc) {
+        return dials;
+    }
+    let (connect, handshake) = Default::default();
+    let dials = Box::leak(Box::new(Dials {
+        dc,
+        connect,
+        handshake,
+    }));
+    all.push(dials);
+    dials
+}
+
+/// Those of every data centre that was dialled.
+pub fn all_dials() -> Vec<&'static Dials> {
+    DIALS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_their_buckets() {
+        let histogram = Histogram::default();
+        for micros in [0, 5_000, 5_001, 99_000, 5_000_000, 5_000_001] {
+            histogram.add(Duration::from_micros(micros));
+        }
+        assert_eq!(histogram.cumulative(), [2, 3, 3, 3, 4, 4, 4, 4, 4, 5, 6]);
+        assert_eq!(histogram.micros(), 10_109_002);
+    }
+
+    #[test]
+    fn one_entry_for_each_data_centre() {
+        dials(DcId(31)).connect.add(Duration::ZERO);
+        assert!(std::ptr::eq(dials(DcId(31)), dials(DcId(31))));
+        let all = all_dials();
+        assert_eq!(all.iter().filter(|dials| dials.dc == DcId(31)).count(), 1);
+    }
+}

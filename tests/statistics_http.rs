@@ -1,0 +1,292 @@
+//! Statistics as HTTP: what is answered, what is refused and how, and that slow or hostile askers cost
+//! little.
+
+use crate::support::client::{dial, expect_closed};
+use crate::support::framing::Transport;
+use crate::support::http::{Answer, SERVING, ask, next_answer, page, stats_address};
+use crate::support::middle_proxy::Options;
+use crate::support::proxy::Proxy;
+use crate::support::rig::Rig;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+fn start(arguments: &[&str]) -> (Rig, SocketAddr) {
+    let rig = Rig::with(&[&SERVING[..], arguments].concat(), Options::default());
+    let address = stats_address(&rig.proxy);
+    (rig, address)
+}
+
+fn statuses(address: SocketAddr, cases: &[(&str, u16)]) {
+    for (request, wanted) in cases {
+        let answer = ask(address, request.as_bytes());
+        assert_eq!(answer.status(), *wanted, "{request:?}");
+        assert_eq!(answer.field("Connection"), Some("close"), "{request:?}");
+    }
+}
+
+#[test]
+fn the_head_has_the_c_programs_order() {
+    let (_rig, address) = start(&[]);
+    let names = |answer: &Answer| {
+        let lines = answer.head.lines().skip(1);
+        let names = lines.map(|line| line.split(':').next().expect("a name").to_owned());
+        names.collect::<Vec<String>>().join(" ")
+    };
+    let wanted = "Server Date Content-Type Connection Content-Length";
+    for (target, kind) in [
+        ("/stats", "text/plain"),
+        ("/metrics", "text/plain; version=0.0.4"),
+    ] {
+        let answer = ask(address, format!("GET {target} HTTP/1.1\r\n\r\n").as_bytes());
+        assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(names(&answer), wanted);
+        assert_eq!(answer.field("Server"), Some("MTProxy/1.0"));
+        assert_eq!(answer.field("Content-Type"), Some(kind));
+        assert!(
+            answer
+                .field("Date")
+                .is_some_and(|date| date.ends_with(" GMT"))
+        );
+    }
+    let answer = ask(address, b"GET / HTTP/1.1\r\n\r\n");
+    assert!(answer.head.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    assert_eq!(names(&answer), wanted);
+    assert_eq!(answer.field("Content-Type"), Some("text/html"));
+    assert!(answer.body.contains("404 Not Found"));
+}
+
+#[test]
+fn what_is_asked_otherwise_is_refused() {
+    let (_rig, address) = start(&[]);
+    statuses(
+        address,
+        &[
+            ("GET /stats HTTP/1.0\r\n\r\n", 200),
+            ("GET /stats\r\n", 200),
+            ("GET /stats HTTP/1.1\nHost: a\n\n", 200),
+            ("GET /stats?a=b HTTP/1.1\r\n\r\n", 404),
+            ("GET /stats/ HTTP/1.1\r\n\r\n", 404),
+            ("GET http://localhost/stats HTTP/1.1\r\n\r\n", 404),
+            ("GET /stats HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 501),
+            ("GET /stats HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 413),
+            ("OPTIONS /stats HTTP/1.1\r\n\r\n", 501),
+            ("POST /stats HTTP/1.1\r\n\r\n", 411),
+            ("POST /stats HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 501),
+            (
+                "POST /stats HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                501,
+            ),
+            ("GET /stats HTTP/3.0\r\n\r\n", 400),
+            ("GET /stats HTTP/1.1\r\nno colon\r\n\r\n", 400),
+            ("GET  /stats HTTP/1.1\r\n\r\n", 400),
+            (
+                "GET /stats HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n",
+                404,
+            ),
+            (
+                "GET /metrics HTTP/1.1\r\nforwarded: for=192.0.2.1\r\n\r\n",
+                404,
+            ),
+        ],
+    );
+    // What doesn't begin as a request gets no word.
+    for bytes in [
+        "PUT /stats HTTP/1.1\r\n\r\n",
+        "\r\n\r\n",
+        "\x16\x03\x01\x02\0\x01",
+    ] {
+        let stream = dial(address);
+        (&stream).write_all(bytes.as_bytes()).expect("send");
+        expect_closed(&stream);
+    }
+    // An answer to HEAD has no body, however long it says that it is.
+    let stream = dial(address);
+    let request = b"HEAD /stats HTTP/1.1\r\n\r\n";
+    (&stream).write_all(request).expect("send");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut &stream, &mut text).expect("an answer and an end");
+    assert!(
+        text.starts_with("HTTP/1.1 501 ") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn connections_are_kept_on_demand_and_pipelined_requests_answered_in_order() {
+    let (_rig, address) = start(&[]);
+    let stream = dial(address);
+    let keep = |target: &str| format!("GET {target} HTTP/1.1\r\nconnection: Keep-Alive\r\n\r\n");
+    for _ in 0..3 {
+        (&stream)
+            .write_all(keep("/stats").as_bytes())
+            .expect("send");
+        let answer = next_answer(&stream).expect("an answer");
+        assert_eq!(answer.field("Connection"), Some("keep-alive"));
+    }
+    let three =
+        keep("/nothing") + &keep("/metrics") + "GET /stats HTTP/1.1\r\n\r\n" + &keep("/stats");
+    (&stream).write_all(three.as_bytes()).expect("send");
+    let answers: Vec<Answer> = std::iter::from_fn(|| next_answer(&stream)).collect();
+    let statuses: Vec<u16> = answers.iter().map(Answer::status).collect();
+    assert_eq!(
+        statuses,
+        [404, 200, 200],
+        "and nothing behind the one that closes"
+    );
+    assert!(answers[1].body.starts_with("# HELP mtproxy_"));
+    assert!(answers[2].body.starts_with("pid\t"));
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let (_rig, address) = start(&[]);
+    let stream = dial(address);
+    for byte in b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n" {
+        (&stream).write_all(&[*byte]).expect("send");
+    }
+    assert_eq!(next_answer(&stream).expect("an answer").status(), 200);
+}
+
+/// The answer arrives although the rest was never read.
+#[test]
+fn an_endless_head_is_refused() {
+    let (_rig, address) = start(&[]);
+    let mut request = b"GET /stats HTTP/1.1\r\n".to_vec();
+    request.resize(64 * 1_024, b'a');
+    assert_eq!(ask(address, &request).status(), 400);
+    let mut longest = b"GET /stats HTTP/1.1\r\nA: ".to_vec();
+    longest.resize(16 * 1_024 - 4, b'b');
+    longest.extend(b"\r\n\r\n");
+    assert_eq!(ask(address, &longest).status(), 200);
+}
+
+/// Eight are served at a time, for at most 10 s each.
+#[test]
+fn silent_askers_hold_others_up_for_a_while_only() {
+    let (rig, address) = start(&[]);
+    let silent: Vec<TcpStream> = (0..8).map(|_| dial(address)).collect();
+    (&silent[3]).write_all(b"GET /stats HT").expect("send");
+    let ninth = page(address, "/stats");
+    assert!(ninth.starts_with("pid\t"));
+    let ended = |stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("non-blocking");
+        match stream.peek(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => panic!("an answer to nothing"),
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    };
+    assert!(silent.iter().any(ended), "the ninth had no place to itself");
+    for stream in &silent {
+        stream.set_nonblocking(false).expect("blocking");
+        expect_closed(stream);
+    }
+    rig.dial(Transport::Abridged).echo(10);
+}
+
+#[test]
+fn who_leaves_makes_room_at_once() {
+    let (_rig, address) = start(&[]);
+    for _ in 0..5 {
+        let silent: Vec<TcpStream> = (0..8).map(|_| dial(address)).collect();
+        drop(silent);
+    }
+    assert!(page(address, "/stats").starts_with("pid\t"));
+}
+
+/// One that asks on and on and takes no answer.
+#[test]
+fn a_slow_reader_is_closed_and_others_are_served() {
+    let (rig, address) = start(&[]);
+    let slow = dial(address);
+    let pushing = thread::spawn(move || {
+        let request = b"GET /metrics HTTP/1.1\r\nConnection: keep-alive\r\n\r\n".repeat(100);
+        // Ends with an error when the other side is gone.
+        let error = loop {
+            if let Err(error) = (&slow).write_all(&request) {
+                break error;
+            }
+        };
+        let _ = slow.shutdown(Shutdown::Both);
+        error.kind()
+    });
+    assert!(page(address, "/stats").starts_with("pid\t"));
+    rig.dial(Transport::Abridged).echo(10);
+    let kind = pushing.join().expect("the connection's end");
+    let patience_ended = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    assert!(!patience_ended.contains(&kind), "it is still served");
+    assert!(page(address, "/stats").starts_with("pid\t"));
+}
+
+#[test]
+fn ipv6_has_the_same_page() {
+    let (rig, mut address) = start(&["-6"]);
+    rig.dial(Transport::Abridged).echo(10);
+    assert!(page(address, "/stats").starts_with("pid\t"));
+    address.set_ip(Ipv6Addr::LOCALHOST.into());
+    if TcpStream::connect(address).is_err() {
+        let text = "NOT TESTED: this machine has no ::1";
+        let _ = writeln!(std::io::stderr(), "{text}");
+        return;
+    }
+    assert!(page(address, "/stats").starts_with("pid\t"));
+    assert!(page(address, "/metrics").starts_with("# HELP"));
+}
+
+/// Nobody can connect to a port that is only taken.
+#[test]
+fn without_http_stats_nobody_is_served() {
+    let rig = Rig::with(&["-p", "0"], Options::default());
+    let address = stats_address(&rig.proxy);
+    let refused = TcpStream::connect(address).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+    let hint = |line: &String| line.contains("-p does nothing without --http-stats");
+    assert!(rig.proxy.lines().iter().any(hint));
+}
+
+/// A server that is started again takes the port although connections to it have just been closed.
+#[test]
+fn the_port_is_free_again_at_once() {
+    let (rig, address) = start(&[]);
+    page(address, "/stats");
+    rig.proxy.stop();
+    let port = address.port().to_string();
+    let again = Rig::with(&["-p", &port, "--http-stats"], Options::default());
+    assert_eq!(stats_address(&again.proxy), address);
+    assert!(page(address, "/stats").starts_with("pid\t"));
+}
+
+/// Wake-ups of all threads so far.
+fn wake_ups(proxy: &Proxy) -> u64 {
+    let tasks = format!("/proc/{}/task", proxy.status("Pid")[0]);
+    let tasks = fs::read_dir(tasks).expect("its threads");
+    let of = |path: std::path::PathBuf| {
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.map_or(0, |number| number.parse::<u64>().expect("a number"))
+    };
+    tasks.map(|task| of(task.expect("a thread").path())).sum()
+}
+
+/// What is counted is counted when somebody asks, not by a clock.
+#[test]
+fn an_idle_server_with_statistics_sleeps() {
+    let (rig, address) = start(&[]);
+    let mut client = rig.dial(Transport::Padded);
+    client.echo(100);
+    page(address, "/metrics");
+    // Not to wait for something, but to watch nothing happen.
+    thread::sleep(Duration::from_millis(500));
+    let before = wake_ups(&rig.proxy);
+    thread::sleep(Duration::from_secs(4));
+    let more = wake_ups(&rig.proxy) - before;
+    // The signal thread's look once a minute may fall into these seconds.
+    assert!(more <= 2, "{more} wake-ups in four seconds");
+    client.echo(100);
+}
