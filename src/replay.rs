@@ -1,4 +1,5 @@
-//! The ClientHellos that were let in: none enters twice (protocol.md 5.3).
+//! The last ClientHellos that were let in: none of these enters again (protocol.md 5.3). What was
+//! forgotten is known by its time stamp only, which the digest doesn't cover.
 //!
 //! A bounded store, oldest out first, every step O(1): a ring of entries with hash chains through it.
 //! Only hellos with a right digest come here, so strangers can't fill it; and the hash is seeded, so

@@ -132,10 +132,14 @@ export "CARGO_TARGET_${NAME}_RUSTFLAGS=$FLAGS"
 
 # ---- build
 # The daemon waits for the system more than it computes: little inlining there takes 40 KB off and costs
-# no speed. Less than -O3 would: linking decides over the library's ciphers too, and they become half
-# as fast at -O2 or -Os.
+# no speed. Not less than -O3: linking decides over the library's ciphers too, and those for AES
+# instructions become half as fast at -O2 or -Os. MIPS has none, and is no slower with -Os (qemu).
+case $TARGET in
+  mips*) SMALLER="opt-level=s" ;;
+  *) SMALLER="llvm-args=-inline-threshold=25" ;;
+esac
 "$CARGO" rustc --locked --release --bin mtproxy --target "$TRIPLE" --target-dir "$TARGET_DIR" "${STD[@]}" \
-  -- -C llvm-args=-inline-threshold=25 ||
+  -- -C "$SMALLER" ||
   fail "cargo failed (compiler: ${RUSTC:-rustc}, way: $WAY)"
 
 # ---- check
