@@ -291,9 +291,8 @@ pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
 /// Ends a connection by a reset; what is on its way out is lost.
 pub fn reset(socket: &TcpStream) {
     // Connecting to no address family is how TCP disconnects.
-    let nowhere = [0_u8; 16];
-    // SAFETY: `nowhere` is a socket address of 16 bytes.
-    unsafe { connect(socket.as_raw_fd(), nowhere.as_ptr().cast(), 16) };
+    // SAFETY: the pointer is to a socket address of 16 bytes.
+    unsafe { connect(socket.as_raw_fd(), ptr::from_ref(&[0_u8; 16]).cast(), 16) };
 }
 
 /// A pipe, as a place for bytes that move from socket to socket without being copied.
@@ -332,17 +331,9 @@ impl Pipe {
 }
 
 fn move_bytes(from: c_int, to: c_int, len: usize) -> io::Result<usize> {
+    let none = ptr::null_mut();
     // SAFETY: no offsets, as pipes and sockets want it.
-    let n = unsafe {
-        splice(
-            from,
-            ptr::null_mut(),
-            to,
-            ptr::null_mut(),
-            len,
-            SPLICE_F_MOVE,
-        )
-    };
+    let n = unsafe { splice(from, none, to, none, len, SPLICE_F_MOVE) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
