@@ -8,6 +8,7 @@ use crate::support::tls_client::handshake;
 use crate::support::tls_flight::Flight;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{Mode, Served};
+use crate::support::wait::uninterrupted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -77,7 +78,7 @@ fn real(address: SocketAddr, hello: &[u8]) -> (Flight, usize) {
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 128 * 1_024]);
     let mut first_read = 0;
     loop {
-        let count = stream.read(&mut buffer).expect("a first flight");
+        let count = uninterrupted(|| stream.read(&mut buffer)).expect("a first flight");
         assert!(count > 0, "nginx ends after {bytes:02x?}");
         bytes.extend(&buffer[..count]);
         first_read = if first_read == 0 { count } else { first_read };

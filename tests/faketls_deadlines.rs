@@ -12,7 +12,7 @@ use crate::support::rig::{SECRET, dialer};
 use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Session, TDLIB, handshake, record};
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig, tls_dialer};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, uninterrupted};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,7 +26,7 @@ const RECORD_NOT_BEFORE: Duration = Duration::from_secs(29);
 /// Nothing comes for so long.
 fn hears_nothing(mut stream: &TcpStream, time: Duration) {
     stream.set_read_timeout(Some(time)).expect("read timeout");
-    match stream.read(&mut [0; 16]) {
+    match uninterrupted(|| stream.read(&mut [0; 16])) {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
         other => panic!("something within {time:?}: {other:?}"),
     }

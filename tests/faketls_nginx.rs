@@ -8,7 +8,8 @@ use crate::support::rig::SECRET;
 use crate::support::tls_client::read_to_end;
 use crate::support::tls_hello::{now, sign};
 use crate::support::tls_rig::{MODES, Mode, Served};
-use std::io::{ErrorKind, Read, Write};
+use crate::support::wait::uninterrupted;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
 use std::thread;
@@ -267,7 +268,7 @@ fn clone(stream: &TcpStream) -> TcpStream {
 fn copy(mut from: TcpStream, mut to: TcpStream) -> Vec<u8> {
     let (mut carried, mut buffer) = (Vec::new(), [0; 16_384]);
     loop {
-        match from.read(&mut buffer) {
+        match uninterrupted(|| from.read(&mut buffer)) {
             Ok(0) => break,
             Ok(count) => {
                 carried.extend(&buffer[..count]);
@@ -275,7 +276,6 @@ fn copy(mut from: TcpStream, mut to: TcpStream) -> Vec<u8> {
                     break;
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }

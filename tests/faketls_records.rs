@@ -16,6 +16,7 @@ use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Cut, TDLIB, record};
 use crate::support::tls_flight::alert;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, Far, MODES, Mode, Served, TlsRig};
+use crate::support::wait::{PATIENCE, uninterrupted};
 use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
@@ -295,14 +296,13 @@ fn records_to_the_client_grow() {
         // A pause of more than a second: they start again.
         let pause = Duration::from_millis(1_500);
         client.stream.set_read_timeout(Some(pause)).expect("a time");
-        match client.stream.peek(&mut [0]) {
+        match uninterrupted(|| client.stream.peek(&mut [0])) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             other => panic!("something in a pause: {other:?}"),
         }
-        let patience = crate::support::wait::PATIENCE;
         client
             .stream
-            .set_read_timeout(Some(patience))
+            .set_read_timeout(Some(PATIENCE))
             .expect("a time");
         check_growth(mode, &lengths(&mut client, 4 * MIB));
     }

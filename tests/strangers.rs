@@ -9,7 +9,7 @@ use crate::support::obfuscated2::{Header, Secret};
 use crate::support::proxy::{Proxy, Setup};
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::{Rig, SECRET};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, uninterrupted};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::thread;
@@ -104,7 +104,7 @@ fn a_byte_a_second_does_not_move_the_deadline() {
 }
 
 fn closed_within_a_second(mut stream: impl Read) -> bool {
-    match stream.read(&mut [0; 16]) {
+    match uninterrupted(|| stream.read(&mut [0; 16])) {
         Ok(0) => true,
         Ok(count) => panic!("{count} bytes for a stranger"),
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),

@@ -37,6 +37,8 @@ mod faketls_names;
 mod faketls_nginx;
 mod faketls_probe;
 mod faketls_records;
+mod faketls_regressions;
+mod faketls_regressions_records;
 mod faketls_strangers;
 mod flags;
 mod limits;

@@ -7,7 +7,7 @@ use super::message::Message;
 use super::obfuscated2::{Header, Secret};
 use super::random::random_bytes;
 use super::tls_client::{Session, Tls};
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, uninterrupted};
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -324,7 +324,7 @@ fn read_payload(
 ) -> io::Result<usize> {
     match session {
         Some(session) => session.read(stream, bytes),
-        None => stream.read(bytes),
+        None => uninterrupted(|| stream.read(bytes)),
     }
 }
 
@@ -340,7 +340,6 @@ fn read_exactly(
         match read_payload(stream, session, &mut bytes[done..]) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if is_end(&error) => break,
             Err(error) => {
                 panic!("nothing more from the proxy after {done} of {length} bytes: {error}")

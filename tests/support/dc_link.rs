@@ -8,8 +8,8 @@ use super::message::{Command, Message};
 use super::obfuscated2::is_forbidden;
 use super::random::{Stream, random_bytes};
 use super::service::confirm_of;
-use super::wait::PATIENCE;
-use std::io::{ErrorKind, Read, Write};
+use super::wait::{PATIENCE, uninterrupted};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Link {
     pub fn wait_for_end(&self) {
         let mut bytes = [0; 4_096];
         loop {
-            match (&self.stream).read(&mut bytes) {
+            match uninterrupted(|| (&self.stream).read(&mut bytes)) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if is_end(&error) => return,
@@ -152,10 +152,9 @@ impl Link {
 fn read_whole(mut stream: &TcpStream, bytes: &mut [u8]) -> Result<usize, String> {
     let mut done = 0;
     while done < bytes.len() {
-        match stream.read(&mut bytes[done..]) {
+        match uninterrupted(|| stream.read(&mut bytes[done..])) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if is_end(&error) => break,
             Err(error) => return Err(format!("after {done} of {} bytes: {error}", bytes.len())),
         }

@@ -3,7 +3,7 @@
 
 use super::client::dial;
 use super::proxy::Proxy;
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, uninterrupted};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -44,7 +44,7 @@ pub fn next_answer(mut stream: &TcpStream) -> Option<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        if stream.read(&mut byte).expect("an answer or an end") == 0 {
+        if uninterrupted(|| stream.read(&mut byte)).expect("an answer or an end") == 0 {
             assert!(head.is_empty(), "an end within a head");
             return None;
         }

@@ -4,8 +4,8 @@
 
 use super::client::is_end;
 use super::tls_flight::{Look, is_hello};
-use super::wait::{PATIENCE, Watch};
-use std::io::{ErrorKind, Read, Write};
+use super::wait::{PATIENCE, Watch, uninterrupted};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -236,10 +236,9 @@ fn listen(watch: &Watch<State>, number: usize, stream: &TcpStream, script: &Scri
     let mut buffer = vec![0; 64 * 1_024];
     let mut replied = false;
     let end = loop {
-        let count = match (&mut &*stream).read(&mut buffer) {
+        let count = match uninterrupted(|| (&mut &*stream).read(&mut buffer)) {
             Ok(0) => break End::Orderly,
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if is_end(&error) => break End::Broken,
             Err(error) => panic!("a site's connection: {error}"),
         };

@@ -4,7 +4,7 @@
 use super::client::is_end;
 use super::obfuscated2::Secret;
 use super::tls_hello::{Kind, RANDOM, SESSION_ID, hmac, sign};
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, uninterrupted};
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
@@ -50,7 +50,7 @@ pub fn read_answer(mut stream: &TcpStream, hello: &[u8], secret: &Secret) -> Ans
     let (mut bytes, mut first_read) = (Vec::new(), 0);
     let mut buffer = vec![0; 128 * 1_024];
     while answer_length(&bytes).is_none_or(|length| length > bytes.len()) {
-        let count = stream.read(&mut buffer).expect("an answer to the hello");
+        let count = uninterrupted(|| stream.read(&mut buffer)).expect("an answer to the hello");
         assert!(count > 0, "closed after {} bytes of an answer", bytes.len());
         bytes.extend(&buffer[..count]);
         first_read = if first_read == 0 { count } else { first_read };
@@ -203,7 +203,7 @@ impl Session {
         while self.left == 0 {
             let mut header = [0; 5];
             let missing = 5 - self.header.len();
-            let count = stream.read(&mut header[..missing])?;
+            let count = uninterrupted(|| stream.read(&mut header[..missing]))?;
             if count == 0 {
                 assert!(self.header.is_empty(), "the end inside a record's header");
                 return Ok(0);
@@ -218,7 +218,7 @@ impl Session {
             }
         }
         let room = self.left.min(bytes.len());
-        let count = stream.read(&mut bytes[..room])?;
+        let count = uninterrupted(|| stream.read(&mut bytes[..room]))?;
         if count == 0 {
             let what = format!("the connection ended {} bytes before its record", self.left);
             return Err(Error::new(ErrorKind::UnexpectedEof, what));

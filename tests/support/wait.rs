@@ -1,11 +1,23 @@
 //! Waiting for something to happen in another thread: a value behind a lock with a condition variable.
 //! Every wait has a deadline far beyond what a slow machine needs, and a name that the failure shows.
 
+use std::io::{self, ErrorKind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long any test waits for anything before it gives up. Never part of what is tested.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A read or peek at a socket with a deadline, again where it was broken off: the kernel does that to all of
+/// them when a process has been stopped for a while.
+pub fn uninterrupted(mut wait: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
 
 #[derive(Default)]
 pub struct Watch<T> {
