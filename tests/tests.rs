@@ -29,6 +29,7 @@ mod direct_ends;
 mod direct_fallback;
 mod endings;
 mod flags;
+mod http_transport;
 mod limits;
 mod promptness;
 mod qr;
