@@ -68,6 +68,21 @@ pub const KEEPALIVE_PROBES: u32 = 4;
 /// after this time, whatever the number of probes.
 pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(420);
 
+/// Most bytes of a packet over HTTP, exclusive (protocol.md 10.3). C: the same.
+pub const MAX_HTTP_BODY: u64 = 1_044_480;
+/// Longest target of such a request, bytes (protocol.md 10.3). C: the same.
+pub const MAX_HTTP_TARGET: usize = 14;
+/// Longest Origin, Referer and User-Agent that middle proxies are told, bytes (protocol.md 7.2). C: the
+/// same.
+pub const MAX_HTTP_FIELD: usize = 1022;
+/// How long an HTTP client's request waits for its answer (protocol.md 10.3). C: the same.
+pub const HTTP_ANSWER: Duration = Duration::from_secs(960);
+/// From the first byte of a kept connection's next request to its last. C: none.
+pub const HTTP_REQUEST: Duration = Duration::from_secs(10);
+/// How long a kept connection is silent between two requests, and how often a thread that waits for
+/// its client looks whether that has begun. C: none.
+pub const HTTP_IDLE: Duration = Duration::from_secs(60);
+
 // --- fake TLS --------------------------------------------------------------------------------
 
 /// Longest ClientHello, bytes without its record headers; today's take 1.9 KB. C: looks at 4096.

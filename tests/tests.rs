@@ -39,6 +39,7 @@ mod faketls_probe;
 mod faketls_records;
 mod faketls_strangers;
 mod flags;
+mod http_transport;
 mod limits;
 mod promptness;
 mod qr;

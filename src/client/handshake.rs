@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, READ_SMALL};
 use mtproxy::proto::faketls::record::Deframer;
+use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::secret::Secret;
 
@@ -33,6 +34,15 @@ pub enum Refused<'a> {
     Ended(Close),
     /// The connection goes to the mask site.
     Stranger(Stranger<'a>),
+    /// The bytes are no header but a request over HTTP.
+    Http(Start),
+}
+
+/// How far a request over HTTP has come: its first `len` bytes are in the buffer.
+pub struct Start {
+    pub len: usize,
+    /// Of its last byte.
+    pub deadline: Instant,
 }
 
 /// Reads all that comes before a client's packets, and what comes with it into `small`.
@@ -46,7 +56,16 @@ pub fn run<'a>(
         return tls::enter(socket, rules, fake_tls, small);
     }
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    match plain(socket, rules, small, &mut 0, deadline) {
+    let mut len = 0;
+    if rules.serves_http() {
+        while len < 4 {
+            len += read_until(socket, deadline, &mut small[len..]).map_err(Refused::Ended)?;
+        }
+        if small.first_chunk().is_some_and(http::is_request) {
+            return Err(Refused::Http(Start { len, deadline }));
+        }
+    }
+    match plain(socket, rules, small, &mut len, deadline) {
         Ok(Some(opened)) => Ok(opened),
         Ok(None) => {
             discard(socket, deadline, small);
