@@ -31,6 +31,7 @@ mod endings;
 mod flags;
 mod http_transport;
 mod limits;
+mod plain;
 mod promptness;
 mod qr;
 mod quick_ack;

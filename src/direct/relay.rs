@@ -26,6 +26,8 @@ pub struct Layers {
     pub receive: Ctr,
     /// Our stream to the data centre.
     pub send: Ctr,
+    /// The data centre's stream to us, if the client expects another.
+    pub down: Option<Box<Ctr>>,
     /// In fake TLS: takes the client's records apart. Then the client gets records, too.
     pub tls: Option<Deframer>,
     /// Counts bytes.
@@ -34,6 +36,8 @@ pub struct Layers {
 
 /// The way down.
 struct Down {
+    /// What comes is deciphered.
+    cipher: Option<Box<Ctr>>,
     /// In fake TLS.
     sizer: Option<Sizer>,
     traffic: &'static Traffic,
@@ -43,6 +47,7 @@ struct Down {
 pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
     let down = Down {
+        cipher: layers.down.take(),
         sizer: layers.tls.as_ref().map(|_| Sizer::new()),
         traffic: layers.traffic,
     };
@@ -112,7 +117,8 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
         pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
-            n = match take_pipe() {
+            // What goes through a pipe isn't seen.
+            n = match down.cipher.is_none().then(take_pipe).flatten() {
                 Some(pipe) => move_by_pipe(pair, pipe, &mut down)?,
                 None if buffers::excess() == 0 => {
                     move_by_copy(pair, Buffer::new(RELAY_STEP), &mut down)?
@@ -136,9 +142,16 @@ fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> 
         small[..start].copy_from_slice(&record::header(n));
         start = 0;
     }
+    decipher(down, &mut small[record::HEADER..record::HEADER + n]);
     passed_down(pair, n, down);
     let bytes = &small[start..record::HEADER + n];
     (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
+}
+
+fn decipher(down: &mut Down, bytes: &mut [u8]) {
+    if let Some(cipher) = &mut down.cipher {
+        cipher.apply(bytes);
+    }
 }
 
 /// `n` bytes of the data centre's are on their way.
@@ -202,6 +215,7 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
             return Ok(1);
         };
+        decipher(down, &mut large[..n]);
         let mut rest = &large[..n];
         while !rest.is_empty() {
             let (piece, later) = rest.split_at(next_piece(pair, rest.len(), down)?);
@@ -292,6 +306,7 @@ mod tests {
         Layers {
             receive: cipher(1),
             send: cipher(2),
+            down: None,
             tls: None,
             traffic: traffic(),
         }
@@ -337,6 +352,7 @@ mod tests {
             let bytes = noise(len);
             for tls in [false, true] {
                 let new = move || Down {
+                    cipher: None,
                     sizer: tls.then(Sizer::new),
                     traffic: traffic(),
                 };
