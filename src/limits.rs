@@ -183,6 +183,8 @@ pub const FRAME_BUFFER: usize = 256 << 10;
 
 // --- direct mode -----------------------------------------------------------------------------
 
+/// The data centre of clients that name none, or an unknown one. The C proxy's file says it.
+pub const DEFAULT_DC: u16 = 2;
 /// All addresses of a data centre together, to connect. The C proxy has no direct mode.
 pub const DC_CONNECT: Duration = Duration::from_secs(5);
 /// After one side has ended its half, the other half ends after this long without progress.
@@ -191,8 +193,8 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
-/// The same for the way down in fake TLS, where bytes are copied: four full records.
-pub const RELAY_RECORDS: usize = 64 << 10;
+/// The same where the way down is copied: four full records.
+pub const RELAY_COPY: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;
 /// A relay that has been silent for this long gives back its large buffer or pipe.

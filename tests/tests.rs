@@ -41,6 +41,7 @@ mod faketls_strangers;
 mod flags;
 mod http_transport;
 mod limits;
+mod plain;
 mod promptness;
 mod qr;
 mod quick_ack;

@@ -1,5 +1,6 @@
 //! A client's first bytes, up to the complete obfuscated2 header, against real deadlines: a byte a
-//! second does not extend them. In fake TLS (`tls`) there is more before that header. Without, bytes
+//! second does not extend them. Where there is no secret a client may begin otherwise: see `http`, and
+//! with --open it needn't obfuscate. In fake TLS (`tls`) there is more before that header. Without, bytes
 //! that fit no secret are read and discarded until the deadline, so that a stranger learns nothing
 //! from the answer or from its time.
 
@@ -13,6 +14,7 @@ use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::secret::Secret;
+use mtproxy::proto::transport::Transport;
 
 use super::Rules;
 use super::tls::{self, Stranger};
@@ -57,13 +59,10 @@ pub fn run<'a>(
     }
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
     let mut len = 0;
-    if rules.serves_http() {
-        while len < 4 {
-            len += read_until(socket, deadline, &mut small[len..]).map_err(Refused::Ended)?;
-        }
-        if small.first_chunk().is_some_and(http::is_request) {
-            return Err(Refused::Http(Start { len, deadline }));
-        }
+    if rules.secrets.is_empty()
+        && let Some(other) = without_header(socket, rules, small, &mut len, deadline).transpose()
+    {
+        return other;
     }
     match plain(socket, rules, small, &mut len, deadline) {
         Ok(Some(opened)) => Ok(opened),
@@ -73,6 +72,38 @@ pub fn run<'a>(
         }
         Err(reason) => Err(Refused::Ended(reason)),
     }
+}
+
+/// Reads until it shows whether a header comes; None: it does.
+fn without_header<'a>(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+    len: &mut usize,
+    deadline: Instant,
+) -> Result<Option<Opened>, Refused<'a>> {
+    let ended = Refused::Ended;
+    while *len < 4 {
+        *len += read_until(socket, deadline, &mut small[*len..]).map_err(ended)?;
+        let clear = Transport::from_start(&small[..*len]).filter(|_| rules.clear);
+        if let Some((transport, start)) = clear
+            && (transport == Transport::PaddedIntermediate || !rules.padded_only)
+        {
+            let lost = |_| ended(Close::ClientLost);
+            socket.set_read_timeout(None).map_err(lost)?;
+            return Ok(Some(Opened {
+                accepted: Accepted::clear(transport, rules.default_dc()),
+                pending: start..*len,
+                tls: None,
+            }));
+        }
+    }
+    let is_request = small.first_chunk().is_some_and(http::is_request);
+    if is_request && !rules.padded_only {
+        let len = *len;
+        return Err(Refused::Http(Start { len, deadline }));
+    }
+    Ok(None)
 }
 
 /// Reads the header behind the first `len` bytes of `small`. None: it fits no secret.

@@ -17,7 +17,6 @@ use mtproxy::proto::middle::frame::{FRAME_HEAD, SEAL_ROOM};
 use mtproxy::proto::mtproto;
 use mtproxy::proto::rpc::Origin;
 use mtproxy::proto::transport::Transport;
-use mtproxy::proto::wire::DcId;
 
 use super::handshake::{Start, read_until};
 use super::{Rules, reader, writer};
@@ -34,11 +33,10 @@ pub fn serve(
     small: &mut [u8; READ_SMALL],
     start: Start,
 ) -> Close {
-    let dc = rules.dcs.as_ref().map_or(DcId(0), |dcs| dcs.default_dc());
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
-    let Some(guest) = Guest::enter(0, dc, Transport::Http) else {
+    let Some(guest) = Guest::enter(0, rules.default_dc(), Transport::Http) else {
         return Close::SecretFull.counted();
     };
     let Some(client) = registry::insert(socket, guest.0, Outbox::clear(), writer::start) else {
@@ -144,7 +142,7 @@ impl Connection<'_> {
             STATS.filtered_queries.add(1);
             return Err(refuse(Status::NOT_FOUND, Close::HttpRefused));
         };
-        let set = dcs.route(dcs.default_dc());
+        let set = dcs.route(self.rules.default_dc());
         let (link, conn) =
             reader::choose(set, &self.client).map_err(|reason| refuse(Status::FAILED, reason))?;
         origin.conn = conn;

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::READ_SMALL;
+use mtproxy::limits::{DEFAULT_DC, READ_SMALL};
 use mtproxy::proto::rpc::Origin;
 use mtproxy::proto::secret::Secret;
-use mtproxy::proto::wire::AdTag;
+use mtproxy::proto::wire::{AdTag, DcId};
 
 use handshake::{Opened, Refused};
 use tls::FakeTls;
@@ -41,6 +41,8 @@ pub struct Rules {
     pub tls: Option<FakeTls>,
     /// -R
     pub padded_only: bool,
+    /// --open: clients whose streams aren't obfuscated are served, too.
+    pub clear: bool,
     /// -P
     pub ad_tag: Option<AdTag>,
     /// --nat-info
@@ -84,9 +86,10 @@ impl Drop for Taken<'_> {
 }
 
 impl Rules {
-    /// Whether requests over HTTP are served: they know no secret, and don't pad.
-    fn serves_http(&self) -> bool {
-        self.secrets.is_empty() && !self.padded_only
+    /// The data centre of clients that name none.
+    fn default_dc(&self) -> DcId {
+        let direct = DcId(DEFAULT_DC as i16);
+        self.dcs.as_ref().map_or(direct, Dcs::default_dc)
     }
 
     /// The sets of middle proxies; none in direct mode.
@@ -182,7 +185,8 @@ fn through_middle_proxy(
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
-    let outbox = Outbox::new(Ctr::new(&accepted.send), tls.is_some());
+    let cipher = accepted.send.as_ref().map_or_else(Ctr::clear, Ctr::new);
+    let outbox = Outbox::new(cipher, tls.is_some());
     let Some(client) = registry::insert(socket, guest.0, outbox, writer::start) else {
         return Close::Stopping.counted();
     };
@@ -191,7 +195,7 @@ fn through_middle_proxy(
         client: peer,
         ours: rules.nat.translate(ours),
         transport: accepted.transport,
-        obfuscated: true,
+        obfuscated: accepted.send.is_some(),
         ad_tag: rules.ad_tag,
     };
     let session = Session {

@@ -74,6 +74,17 @@ impl Transport {
         Transport::ALL.into_iter().find(|t| t.tag() == tag)
     }
 
+    /// The framing of a stream that isn't obfuscated, by its first bytes, and how many of them say it. An
+    /// obfuscated one never begins so (protocol.md 3.3).
+    pub fn from_start(bytes: &[u8]) -> Option<(Transport, usize)> {
+        match bytes {
+            [0xef, ..] => Some((Transport::Abridged, 1)),
+            [0xee, 0xee, 0xee, 0xee, ..] => Some((Transport::Intermediate, 4)),
+            [0xdd, 0xdd, 0xdd, 0xdd, ..] => Some((Transport::PaddedIntermediate, 4)),
+            _ => None,
+        }
+    }
+
     /// Reads the prefix of a client's packet. None: more bytes are needed.
     pub fn decode_prefix(self, bytes: &[u8]) -> Result<Option<Prefix>, BadLength> {
         let prefix = match self {
@@ -336,6 +347,21 @@ mod tests {
         assert!(!ok(Transport::Abridged, (limit + 4) << 6 | 0x7f));
         assert!(ok(Transport::Abridged, 0x7f << 8 | 0x7f));
         assert!(!ok(Transport::Abridged, 0x7e << 8 | 0x7f));
+    }
+
+    #[test]
+    fn beginnings_of_streams_that_are_not_obfuscated() {
+        let tags = [[0xef; 5], [0xee; 5], [0xdd; 5]];
+        for (i, (tag, len)) in tags.iter().zip([1, 4, 4]).enumerate() {
+            let wanted = Some((Transport::ALL[i], len));
+            for n in 0..5 {
+                let found = Transport::from_start(&tag[..n]);
+                assert_eq!(found, wanted.filter(|_| n >= len), "{tag:?} {n}");
+            }
+        }
+        for other in [*b"POST", [0xee, 0xee, 0xee, 0xef], [0xdd, 0xee, 0xdd, 0xdd]] {
+            assert_eq!(Transport::from_start(&other), None);
+        }
     }
 
     #[test]
