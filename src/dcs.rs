@@ -262,6 +262,11 @@ impl Dcs {
         self.sets.get(*number)
     }
 
+    /// The data centre of clients that name none.
+    pub fn default_dc(&self) -> DcId {
+        self.default
+    }
+
     /// Data centres in the configuration.
     pub fn clusters(&self) -> usize {
         self.clusters.len()

@@ -68,6 +68,21 @@ pub const KEEPALIVE_PROBES: u32 = 4;
 /// after this time, whatever the number of probes.
 pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(420);
 
+/// Most bytes of a packet over HTTP, exclusive (protocol.md 10.3). C: the same.
+pub const MAX_HTTP_BODY: u64 = 1_044_480;
+/// Longest target of such a request, bytes (protocol.md 10.3). C: the same.
+pub const MAX_HTTP_TARGET: usize = 14;
+/// Longest Origin, Referer and User-Agent that middle proxies are told, bytes (protocol.md 7.2). C: the
+/// same.
+pub const MAX_HTTP_FIELD: usize = 1022;
+/// How long an HTTP client's request waits for its answer (protocol.md 10.3). C: the same.
+pub const HTTP_ANSWER: Duration = Duration::from_secs(960);
+/// From the first byte of a kept connection's next request to its last. C: none.
+pub const HTTP_REQUEST: Duration = Duration::from_secs(10);
+/// How long a kept connection is silent between two requests, and how often a thread that waits for
+/// its client looks whether that has begun. C: none.
+pub const HTTP_IDLE: Duration = Duration::from_secs(60);
+
 // --- fake TLS --------------------------------------------------------------------------------
 
 /// Longest ClientHello, bytes without its record headers; today's take 1.9 KB. C: looks at 4096.
@@ -168,6 +183,8 @@ pub const FRAME_BUFFER: usize = 256 << 10;
 
 // --- direct mode -----------------------------------------------------------------------------
 
+/// The data centre of clients that name none, or an unknown one. The C proxy's file says it.
+pub const DEFAULT_DC: u16 = 2;
 /// All addresses of a data centre together, to connect. The C proxy has no direct mode.
 pub const DC_CONNECT: Duration = Duration::from_secs(5);
 /// After one side has ended its half, the other half ends after this long without progress.
@@ -176,8 +193,8 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
-/// The same for the way down in fake TLS, where bytes are copied: four full records.
-pub const RELAY_RECORDS: usize = 64 << 10;
+/// The same where the way down is copied: four full records.
+pub const RELAY_COPY: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;
 /// A relay that has been silent for this long gives back its large buffer or pipe.

@@ -105,6 +105,8 @@ pub struct Config {
     /// Everybody may enter: no secrets and no file of them, and either --open or middle mode. If there
     /// is nothing of all this, a secret is made up.
     pub open: bool,
+    /// --open: also clients whose streams aren't obfuscated.
+    pub clear: bool,
     /// -D, in the order given, no name twice; ee secrets have further ones, see `access::domains`.
     pub domains: Vec<Domain>,
     /// --mask: where all strangers go instead of to the site whose name they asked for.
@@ -341,6 +343,7 @@ mod tests {
             secrets: vec![],
             secret_file: None,
             open: true,
+            clear: false,
             domains: vec![],
             mask: None,
             mask_proxy_protocol: false,

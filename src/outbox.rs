@@ -15,8 +15,10 @@ use std::net::TcpStream;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
+use mtproxy::proto::wire::ConnId;
 
 use crate::buffers::{self, Buffer};
+use crate::stats::Present;
 use crate::{clock, records, sys};
 
 /// What a delivery needs the caller to do.
@@ -32,6 +34,29 @@ pub enum Outcome {
     Flood,
     /// The client's connection is broken.
     Broken,
+}
+
+/// A request over HTTP that has no answer yet.
+pub struct Exchange {
+    /// The id that it was sent under.
+    pub conn: ConnId,
+    /// How it is to be answered.
+    pub manner: Manner,
+    /// The client's thread waits for that and is to be woken.
+    pub wake: bool,
+    /// Counts it.
+    pub pending: Present,
+}
+
+/// What a request over HTTP says about its answer.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// The connection stays open.
+    pub keep_alive: bool,
+    /// A page of another site may read it: it has the CORS lines.
+    pub cors: bool,
+    /// It has no body.
+    pub head_only: bool,
 }
 
 /// What a writer has to do.
@@ -54,6 +79,8 @@ pub struct Outbox {
     closing: Option<u32>,
     /// There in fake TLS.
     records: Option<Sizer>,
+    /// There while an HTTP client waits for an answer.
+    pub exchange: Option<Box<Exchange>>,
 }
 
 /// What waits for a writer, in order.
@@ -73,7 +100,13 @@ impl Outbox {
             backlog: None,
             closing: None,
             records: tls.then(Sizer::new),
+            exchange: None,
         }
+    }
+
+    /// One that sends bytes as they are.
+    pub fn clear() -> Outbox {
+        Outbox::new(Ctr::clear(), false)
     }
 
     /// Sends or queues a framed packet; encrypts it in place if it is sent at once.

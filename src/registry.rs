@@ -5,6 +5,8 @@
 //! ids never repeat (protocol.md 7.3). A client is found only by the middle-proxy connection that it
 //! is pinned to.
 
+mod exchange;
+
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -12,21 +14,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use mtproxy::limits::CLOSE_DRAIN;
+use mtproxy::proto::middle::frame::FRAME_HEAD;
+use mtproxy::proto::rpc;
 use mtproxy::proto::transport::MAX_QUICK_ACK;
 use mtproxy::proto::wire::ConnId;
 
-use crate::buffers;
+use crate::buffers::{self, Buffer};
 use crate::clock;
 use crate::outbox::{Outbox, Outcome};
 use crate::stats::{Close, STATS, Traffic};
 use crate::uplink::Link;
+pub use exchange::Reply;
 
 const SLOT_BITS: u32 = 22;
 const NOT_CLOSED: u8 = u8::MAX;
 
 /// A client whose handshake is done.
 pub struct Client {
-    /// Its name towards middle proxies.
+    /// Its name towards middle proxies. An HTTP client has it for its first request only.
     pub id: ConnId,
     /// Its connection.
     pub socket: TcpStream,
@@ -64,6 +69,10 @@ impl Client {
 
     fn put(self: &Arc<Client>, packet: &mut [u8]) {
         let outcome = self.outbox().deliver(&self.socket, packet);
+        self.settle(outcome);
+    }
+
+    fn settle(self: &Arc<Client>, outcome: Outcome) {
         match outcome {
             Outcome::Done => {}
             Outcome::Queued => relieve(),
@@ -91,19 +100,24 @@ impl Client {
         self.note(reason);
         self.outbox().discard();
         let _ = self.socket.shutdown(Shutdown::Both);
-        // Its reader may stand in a full channel.
-        if let Some(link) = link_of(self.id) {
-            link.wake();
-        }
+        self.wake();
     }
 
     /// Ends the connection when what waits has been written.
     pub fn finish(&self, reason: Close) {
         self.note(reason);
-        if self.outbox().close() {
+        let drained = self.outbox().close();
+        if drained {
             self.close_drained();
         }
-        if let Some(link) = link_of(self.id) {
+        self.wake();
+    }
+
+    /// Its reader may stand in a full channel, or wait for an answer.
+    fn wake(&self) {
+        self.forget_request();
+        let link = table().of(self).and_then(|entry| entry.link.clone());
+        if let Some(link) = link {
             link.wake();
         }
     }
@@ -181,16 +195,26 @@ static EMPTY: Condvar = Condvar::new();
 /// One thread at a time looks for clients to close when memory is short.
 static RELIEVING: Mutex<()> = Mutex::new(());
 
+fn slot_of(id: ConnId) -> usize {
+    (id.0 & ((1 << SLOT_BITS) - 1)) as usize
+}
+
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Table {
     fn entry(&mut self, id: ConnId) -> Option<&mut Entry> {
-        let slot = id.0 & ((1 << SLOT_BITS) - 1);
         self.entries
-            .get_mut(slot as usize)
+            .get_mut(slot_of(id))
             .filter(|e| e.uses == id.0 >> SLOT_BITS)
+    }
+
+    fn of(&mut self, client: &Client) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(slot_of(client.id))?;
+        let own = entry.client.as_deref();
+        own.is_some_and(|own| std::ptr::eq(own, client))
+            .then_some(entry)
     }
 
     fn is_empty(&self) -> bool {
@@ -240,15 +264,14 @@ pub fn insert(
     Some(client)
 }
 
-/// Pins a client to a middle-proxy connection.
-pub fn pin(id: ConnId, link: &Arc<Link>) {
-    if let Some(entry) = table().entry(id) {
-        entry.link = Some(link.clone());
-    }
-}
-
-fn link_of(id: ConnId) -> Option<Arc<Link>> {
-    table().entry(id)?.link.clone()
+/// Pins a client to a middle-proxy connection, of which it is one already; says its id there.
+pub fn pin(client: &Client, link: &Arc<Link>) -> ConnId {
+    let mut table = table();
+    let Some(entry) = table.of(client) else {
+        return client.id;
+    };
+    entry.link = Some(link.clone());
+    ConnId(entry.uses << SLOT_BITS | slot_of(client.id) as u64)
 }
 
 /// The client of that id, if it is pinned to that connection.
@@ -258,16 +281,42 @@ pub fn find(id: ConnId, link: u64) -> Option<Arc<Client>> {
     entry.client.clone()
 }
 
-/// Takes a client out. Its id is never used again.
-pub fn remove(id: ConnId) {
+/// Takes a client out, and tells its middle proxy unless that knows. Its id is never used again.
+pub fn remove(client: &Client) {
+    release(client, None);
     let mut table = table();
-    let Some(entry) = table.entry(id) else { return };
-    entry.link = None;
-    if entry.client.take().is_some() {
-        table.free.push((id.0 & ((1 << SLOT_BITS) - 1)) as u32);
+    if let Some(entry) = table.of(client) {
+        entry.client = None;
+        table.free.push(slot_of(client.id) as u32);
     }
     if table.is_empty() {
         EMPTY.notify_all();
+    }
+}
+
+/// Takes a client from its middle-proxy connection: `only` if its id there is this one. Its id is never
+/// used again, it has another one next time.
+fn release(client: &Client, only: Option<ConnId>) {
+    let slot = slot_of(client.id) as u64;
+    let pinned = table().of(client).and_then(|entry| {
+        let id = ConnId(entry.uses << SLOT_BITS | slot);
+        let wanted = only.is_none_or(|only| only == id);
+        let link = entry.link.take_if(|_| wanted)?;
+        entry.uses += 1;
+        Some((link, id))
+    });
+    let Some((link, id)) = pinned else { return };
+    link.clients.fetch_sub(1, Ordering::Relaxed);
+    if !matches!(
+        client.ending(),
+        Some(Close::BackendClosed | Close::BackendLost)
+    ) {
+        // The other side doesn't know yet. If this finds no room it learns from our answer to
+        // the next packet that it has for this client.
+        let gone = Buffer::with_bytes(FRAME_HEAD, &rpc::close_conn(id));
+        if !link.try_send(gone) {
+            STATS.backend_replies_dropped.add(1);
+        }
     }
 }
 
@@ -285,7 +334,11 @@ pub fn end_clients_of(link: u64) -> usize {
         .filter(|(e, c)| e.is_pinned_to(link) && c.ending().is_none())
         .map(|(_, c)| c.clone())
         .collect();
-    clients.iter().for_each(|c| c.end(Close::BackendLost));
+    clients.iter().for_each(|c| {
+        if !c.fail(Close::BackendLost) {
+            c.end(Close::BackendLost);
+        }
+    });
     clients.len()
 }
 
@@ -386,29 +439,30 @@ mod tests {
         let first = client();
         assert!(find(first.id, 7).is_none(), "not pinned yet");
         let seven = link(7);
-        pin(first.id, &seven);
+        seven.clients.store(1, Ordering::Relaxed);
+        pin(&first, &seven);
         assert!(find(first.id, 7).is_some());
         assert!(find(first.id, 8).is_none());
-        remove(first.id);
+        remove(&first);
         assert!(find(first.id, 7).is_none());
         for _ in 0..10 {
             let next = client();
             assert_ne!(next.id, first.id);
             assert!(find(first.id, 0).is_none());
-            remove(next.id);
+            remove(&next);
         }
     }
 
     #[test]
     fn losing_a_connection_ends_its_clients_and_the_first_reason_counts() {
         let (lost, other) = (client(), client());
-        pin(lost.id, &link(1001));
-        pin(other.id, &link(1002));
+        pin(&lost, &link(1001));
+        pin(&other, &link(1002));
         assert_eq!(end_clients_of(1001), 1);
         lost.end(Close::ClientLost);
         assert_eq!(lost.ending(), Some(Close::BackendLost));
         assert_eq!(other.ending(), None);
-        remove(lost.id);
-        remove(other.id);
+        remove(&lost);
+        remove(&other);
     }
 }

@@ -81,6 +81,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         secrets: secrets.keys(),
         tls,
         padded_only: config.padded_only,
+        clear: config.clear,
         ad_tag: config.ad_tag,
         nat: NatRules(config.nat_rules.clone()),
         dcs,

@@ -131,6 +131,8 @@ counters! {
     mask_connections: "strangers that were shown the mask site",
     mask_refused_full: "strangers closed because --mask-max were there",
     mask_unreachable: "strangers closed because the mask site could not be reached",
+    http_queries: "packets over HTTP forwarded",
+    http_bad_headers: "requests over HTTP whose head was malformed",
     stats_requests: "requests for statistics answered",
     stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
     thread_panics: "threads that ended by a bug; each cost one connection",
@@ -165,6 +167,8 @@ impl Drop for Present {
 pub static CLIENTS: Gauge = Gauge(AtomicU32::new(0));
 /// Connections to data centres.
 pub static DIRECT: Gauge = Gauge(AtomicU32::new(0));
+/// HTTP requests without an answer yet.
+pub static PENDING: Gauge = Gauge(AtomicU32::new(0));
 /// Strangers at mask sites.
 pub static STRANGERS: Gauge = Gauge(AtomicU32::new(0));
 
@@ -199,6 +203,10 @@ close_reasons! {
     DcClosed "dc_closed" "the data centre closed",
     DcLost "dc_lost" "the connection to the data centre broke",
     HalfOpen "half_open" "one half had ended and the other made no progress",
+    HttpDone "http_done" "an HTTP connection that was not to be kept was answered",
+    HttpRefused "http_refused" "a request over HTTP that is no client's",
+    HttpIdle "http_idle" "no further HTTP request in time, or not a whole one",
+    HttpLate "http_late" "no answer to an HTTP request in time",
     Flood "flood" "too much unread",
     Evicted "evicted" "memory was short",
     Stalled "stalled" "the client did not fetch the rest in time",

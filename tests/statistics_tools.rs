@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Write};
 use std::process::{Command, Output, Stdio};
 
 /// Runs a program with some input; None if it isn't there.
-fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> Option<Output> {
+pub fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> Option<Output> {
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -63,6 +63,7 @@ fn clients(text: &mut Text, facts: &Facts, live: &Live) {
         (Transport::Abridged, "abridged"),
         (Transport::Intermediate, "intermediate"),
         (Transport::PaddedIntermediate, "padded_intermediate"),
+        (Transport::Http, "http"),
     ] {
         let open = sum(&live.traffic, &|t| t.transport == transport, open);
         text.sample(&[phase("open"), ("transport", name)], Whole(open));
@@ -72,6 +73,11 @@ fn clients(text: &mut Text, facts: &Facts, live: &Live) {
         "clients that may be connected at a time",
     );
     text.sample(&[], Whole(facts.most_clients.into()));
+    text.gauge(
+        "http_pending_queries",
+        "packets over HTTP that are not answered yet",
+    );
+    text.sample(&[], Whole(stats::PENDING.value().into()));
     text.gauge("direct_connections", "connections to data centres");
     text.sample(&[], Whole(live.direct));
     let Some(replays) = &facts.replays else {

@@ -9,8 +9,10 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use super::live::{Facts, FileFacts, Live, sum};
-use crate::stats::{self, Close, STATS, Traffic};
+use mtproxy::proto::transport::Transport;
+
+use super::live::{Facts, FileFacts, Live, open, sum};
+use crate::stats::{self, Close, PENDING, STATS, Traffic};
 
 /// The page.
 pub fn render(facts: &Facts, live: &Live) -> String {
@@ -51,8 +53,8 @@ const PROXY: &str = "config_auth_clusters\t%\nworkers\t0\nqueries_get\t0\nqps_ge
     total_network_buffers_used\t%\ntotal_network_buffer_chunks_allocated\t%\n\
     total_network_buffer_chunks_allocated_max\t%\n\
     mtproto_proxy_errors\t%\nconnections_failed_lru\t%\nconnections_failed_flood\t%\n\
-    http_connections\t0\npending_http_queries\t0\nhttp_queries\t0\nhttp_bad_headers\t0\n\
-    http_qps\t0.000000\n\
+    http_connections\t%\npending_http_queries\t%\nhttp_queries\t%\nhttp_bad_headers\t%\n\
+    http_qps\t#\n\
     proxy_mode\t2\nproxy_tag_set\t%\n";
 
 /// Writes lines with their values.
@@ -122,6 +124,7 @@ fn proxy(page: &mut String, facts: &Facts, live: &Live) {
     let connections = live.clients + outbound;
     let buffers = &live.buffers;
     let chunks = buffers.used + buffers.free;
+    let http_queries = STATS.http_queries.value();
     fill(
         page,
         PROXY,
@@ -158,6 +161,11 @@ fn proxy(page: &mut String, facts: &Facts, live: &Live) {
             STATS.thread_panics.value(),
             STATS.connections_failed_lru.value(),
             STATS.connections_failed_flood.value(),
+            sum(&live.traffic, &|t| t.transport == Transport::Http, open),
+            PENDING.value().into(),
+            http_queries,
+            STATS.http_bad_headers.value(),
+            http_queries * 1_000_000 / (live.uptime / 1000).max(1),
             facts.has_tag.into(),
         ],
     );
@@ -191,7 +199,9 @@ fn own(page: &mut String, facts: &Facts) {
 }
 
 /// Counters that are among the C program's lines.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 11] = [
+    "http_queries",
+    "http_bad_headers",
     "ext_connections_created",
     "tot_forwarded_queries",
     "tot_forwarded_responses",

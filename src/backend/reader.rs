@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use mtproxy::crypto::random::Random;
 use mtproxy::proto::middle::frame::{FRAME_HEAD, FRAME_TAIL, FrameReader};
 use mtproxy::proto::rpc::{self, FromMiddle};
+use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::ConnId;
 
 use super::Connection;
@@ -95,11 +96,18 @@ fn read_all(reading: &mut Reading, capacity: &mut usize) -> &'static str {
 fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut Random) {
     let payload = &frame[FRAME_HEAD..frame.len() - FRAME_TAIL];
     match rpc::decode(payload) {
-        FromMiddle::Answer { conn, data } => match registry::find(conn, link.id) {
+        FromMiddle::Answer {
+            conn,
+            data,
+            is_error,
+        } => match registry::find(conn, link.id) {
             Some(client) if data.is_empty() || client.ending().is_some() => {}
             Some(client) => {
                 client.traffic.answers.add(1);
                 client.traffic.answer_bytes.add(data.len() as u64);
+                if client.traffic.transport == Transport::Http {
+                    return client.answer(conn, &payload[data], is_error);
+                }
                 client.deliver(
                     frame,
                     FRAME_HEAD + data.start..FRAME_HEAD + data.end,
@@ -116,7 +124,9 @@ fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut R
             None => unknown(link, conn, &STATS.dropped_simple_acks),
         },
         FromMiddle::CloseExt { conn } => {
-            if let Some(client) = registry::find(conn, link.id) {
+            if let Some(client) = registry::find(conn, link.id)
+                && !client.fail(Close::BackendClosed)
+            {
                 client.finish(Close::BackendClosed);
             }
         }

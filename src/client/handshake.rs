@@ -1,5 +1,6 @@
 //! A client's first bytes, up to the complete obfuscated2 header, against real deadlines: a byte a
-//! second does not extend them. In fake TLS (`tls`) there is more before that header. Without, bytes
+//! second does not extend them. Where there is no secret a client may begin otherwise: see `http`, and
+//! with --open it needn't obfuscate. In fake TLS (`tls`) there is more before that header. Without, bytes
 //! that fit no secret are read and discarded until the deadline, so that a stranger learns nothing
 //! from the answer or from its time.
 
@@ -10,8 +11,10 @@ use std::time::Instant;
 
 use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, READ_SMALL};
 use mtproxy::proto::faketls::record::Deframer;
+use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::secret::Secret;
+use mtproxy::proto::transport::Transport;
 
 use super::Rules;
 use super::tls::{self, Stranger};
@@ -33,6 +36,15 @@ pub enum Refused<'a> {
     Ended(Close),
     /// The connection goes to the mask site.
     Stranger(Stranger<'a>),
+    /// The bytes are no header but a request over HTTP.
+    Http(Start),
+}
+
+/// How far a request over HTTP has come: its first `len` bytes are in the buffer.
+pub struct Start {
+    pub len: usize,
+    /// Of its last byte.
+    pub deadline: Instant,
 }
 
 /// Reads all that comes before a client's packets, and what comes with it into `small`.
@@ -46,7 +58,13 @@ pub fn run<'a>(
         return tls::enter(socket, rules, fake_tls, small);
     }
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    match plain(socket, rules, small, &mut 0, deadline) {
+    let mut len = 0;
+    if rules.secrets.is_empty()
+        && let Some(other) = without_header(socket, rules, small, &mut len, deadline).transpose()
+    {
+        return other;
+    }
+    match plain(socket, rules, small, &mut len, deadline) {
         Ok(Some(opened)) => Ok(opened),
         Ok(None) => {
             discard(socket, deadline, small);
@@ -54,6 +72,38 @@ pub fn run<'a>(
         }
         Err(reason) => Err(Refused::Ended(reason)),
     }
+}
+
+/// Reads until it shows whether a header comes; None: it does.
+fn without_header<'a>(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+    len: &mut usize,
+    deadline: Instant,
+) -> Result<Option<Opened>, Refused<'a>> {
+    let ended = Refused::Ended;
+    while *len < 4 {
+        *len += read_until(socket, deadline, &mut small[*len..]).map_err(ended)?;
+        let clear = Transport::from_start(&small[..*len]).filter(|_| rules.clear);
+        if let Some((transport, start)) = clear
+            && (transport == Transport::PaddedIntermediate || !rules.padded_only)
+        {
+            let lost = |_| ended(Close::ClientLost);
+            socket.set_read_timeout(None).map_err(lost)?;
+            return Ok(Some(Opened {
+                accepted: Accepted::clear(transport, rules.default_dc()),
+                pending: start..*len,
+                tls: None,
+            }));
+        }
+    }
+    let is_request = small.first_chunk().is_some_and(http::is_request);
+    if is_request && !rules.padded_only {
+        let len = *len;
+        return Err(Refused::Http(Start { len, deadline }));
+    }
+    Ok(None)
 }
 
 /// Reads the header behind the first `len` bytes of `small`. None: it fits no secret.

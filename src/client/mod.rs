@@ -1,10 +1,11 @@
 //! The life of a client, told top to bottom: accepted ([`accept`]), handshake ([`handshake`], in fake TLS
-//! [`tls`], which sends strangers to [`mask`]), packets
+//! [`tls`], which sends strangers to [`mask`]; without any secrets requests of [`http`] too), packets
 //! up ([`reader`]), answers down (`outbox`, with [`writer`] when the client is slow), and its one
 //! ending, here. The reader's thread owns all of it.
 
 pub mod accept;
 mod handshake;
+mod http;
 mod mask;
 mod reader;
 pub mod tls;
@@ -15,23 +16,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::READ_SMALL;
-use mtproxy::proto::middle::frame::FRAME_HEAD;
-use mtproxy::proto::rpc::{self, Origin};
+use mtproxy::limits::{DEFAULT_DC, READ_SMALL};
+use mtproxy::proto::rpc::Origin;
 use mtproxy::proto::secret::Secret;
-use mtproxy::proto::wire::AdTag;
+use mtproxy::proto::wire::{AdTag, DcId};
 
 use handshake::{Opened, Refused};
 use tls::FakeTls;
 
-use crate::buffers::Buffer;
 use crate::dcs::{Dcs, Set};
 use crate::handover::{Direct, Handover};
 use crate::log;
 use crate::nat::NatRules;
 use crate::outbox::Outbox;
 use crate::registry::{self, Client};
-use crate::stats::{Close, Guest, STATS};
+use crate::stats::{Close, Guest};
 use crate::uplink::Link;
 
 /// What is the same for every client.
@@ -42,6 +41,8 @@ pub struct Rules {
     pub tls: Option<FakeTls>,
     /// -R
     pub padded_only: bool,
+    /// --open: clients whose streams aren't obfuscated are served, too.
+    pub clear: bool,
     /// -P
     pub ad_tag: Option<AdTag>,
     /// --nat-info
@@ -85,6 +86,12 @@ impl Drop for Taken<'_> {
 }
 
 impl Rules {
+    /// The data centre of clients that name none.
+    fn default_dc(&self) -> DcId {
+        let direct = DcId(DEFAULT_DC as i16);
+        self.dcs.as_ref().map_or(direct, Dcs::default_dc)
+    }
+
     /// The sets of middle proxies; none in direct mode.
     pub fn sets(&self) -> impl Iterator<Item = &Arc<Set>> {
         self.dcs.iter().flat_map(|dcs| &dcs.sets)
@@ -105,9 +112,14 @@ fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
 fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let mut small = [0; READ_SMALL];
     let opened = match handshake::run(&socket, rules, &mut small) {
-        Ok(opened) => opened,
+        Ok(opened) => Ok(opened),
         Err(Refused::Ended(reason)) => return reason.counted(),
         Err(Refused::Stranger(stranger)) => return mask::show(rules, socket, peer, stranger),
+        Err(Refused::Http(start)) => Err(start),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(start) => return http::serve(rules, (socket, peer), &mut small, start),
     };
     let Opened {
         accepted,
@@ -173,7 +185,8 @@ fn through_middle_proxy(
     let Ok(ours) = socket.local_addr() else {
         return Close::ClientLost.counted();
     };
-    let outbox = Outbox::new(Ctr::new(&accepted.send), tls.is_some());
+    let cipher = accepted.send.as_ref().map_or_else(Ctr::clear, Ctr::new);
+    let outbox = Outbox::new(cipher, tls.is_some());
     let Some(client) = registry::insert(socket, guest.0, outbox, writer::start) else {
         return Close::Stopping.counted();
     };
@@ -182,6 +195,7 @@ fn through_middle_proxy(
         client: peer,
         ours: rules.nat.translate(ours),
         transport: accepted.transport,
+        obfuscated: accepted.send.is_some(),
         ad_tag: rules.ad_tag,
     };
     let session = Session {
@@ -212,19 +226,6 @@ impl Drop for Session {
             self.client.end(Close::Panicked);
             Close::Panicked.counted();
         }
-        registry::remove(self.client.id);
-        let Some(link) = self.link.take() else { return };
-        link.clients.fetch_sub(1, Ordering::Relaxed);
-        if !matches!(
-            self.client.ending(),
-            Some(Close::BackendClosed | Close::BackendLost)
-        ) {
-            // The other side doesn't know yet. If this finds no room it learns from our answer to
-            // the next packet that it has for this client.
-            let gone = Buffer::with_bytes(FRAME_HEAD, &rpc::close_conn(self.client.id));
-            if !link.try_send(gone) {
-                STATS.backend_replies_dropped.add(1);
-            }
-        }
+        registry::remove(&self.client);
     }
 }

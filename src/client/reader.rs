@@ -17,10 +17,12 @@ use mtproxy::proto::middle::frame::{FRAME_HEAD, SEAL_ROOM};
 use mtproxy::proto::mtproto;
 use mtproxy::proto::rpc::MAX_REQUEST_HEAD;
 use mtproxy::proto::transport::Prefix;
+use mtproxy::proto::wire::ConnId;
 
 use super::Session;
 use crate::buffers::Buffer;
-use crate::registry;
+use crate::dcs::Set;
+use crate::registry::{self, Client};
 use crate::stats::{Close, STATS};
 use crate::uplink::Link;
 
@@ -155,7 +157,7 @@ fn next_packet(session: &Session, inbound: &mut Inbound) -> Result<(Prefix, Buff
 }
 
 /// A larger buffer with the same first `len` bytes.
-fn grown(packet: &Buffer, len: usize, enough: usize) -> Buffer {
+pub fn grown(packet: &Buffer, len: usize, enough: usize) -> Buffer {
     let mut larger = Buffer::new(enough.min(packet.len() * 4));
     larger[..len].copy_from_slice(&packet[..len]);
     larger
@@ -183,7 +185,7 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
         Some(link) => link,
         None => session
             .link
-            .insert(choose(&session.set, session.client.id)?),
+            .insert(choose(session.set.as_ref(), &session.client)?.0),
     };
     let client = &session.client;
     let sent = link.send(packet, || client.ending().is_some());
@@ -198,18 +200,16 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
     Ok(())
 }
 
-/// Pins the client to a connection of its data centre's set (protocol.md 7.5).
-fn choose(
-    set: &Option<Arc<crate::dcs::Set>>,
-    id: mtproxy::proto::wire::ConnId,
-) -> Result<Arc<Link>, Close> {
+/// Pins the client to a connection of its data centre's set (protocol.md 7.5); says its id there.
+pub fn choose(set: Option<&Arc<Set>>, client: &Client) -> Result<(Arc<Link>, ConnId), Close> {
     let found = match set {
         Some(set) => set.acquire(READY_WAIT).map_err(|_| Close::NoBackend),
         None => Err(Close::UnknownDc),
     };
-    match &found {
-        Ok(link) => registry::pin(id, link),
-        Err(_) => STATS.dropped_queries.add(1),
+    if found.is_err() {
+        STATS.dropped_queries.add(1);
     }
-    found
+    let link = found?;
+    let id = registry::pin(client, &link);
+    Ok((link, id))
 }

@@ -3,7 +3,8 @@
 //!
 //! The header that opens the connection to the data centre is chosen so that the data centre's
 //! stream already is what the client expects (`obfuscated2::offer_mirroring`): downwards nothing is
-//! deciphered. The price: the same ciphertext runs on both legs.
+//! deciphered. The price: the same ciphertext runs on both legs. A client that doesn't obfuscate has no
+//! such stream: for it bytes are deciphered downwards, too.
 
 mod dial;
 mod relay;
@@ -34,10 +35,11 @@ pub struct Setup {
 /// Serves a client to its end, and counts it.
 pub fn serve(setup: &Setup, mut client: Handover) -> Close {
     match connect(setup, &mut client) {
-        Ok((dc, send)) => {
+        Ok((dc, send, down)) => {
             let layers = relay::Layers {
                 receive: client.accepted.receive,
                 send,
+                down,
                 tls: client.tls,
                 traffic: client.guest.0,
             };
@@ -48,10 +50,13 @@ pub fn serve(setup: &Setup, mut client: Handover) -> Close {
     }
 }
 
-/// The connection to the client's data centre, with what the client has sent so far, and our stream
-/// to it. Not inlined: an idle client's thread would keep the stack that only this needs.
+/// The connection to the client's data centre, with what the client has sent so far, our stream
+/// to it, and its own stream if that isn't the client's. Not inlined: an idle client's thread would keep the stack that only this needs.
 #[inline(never)]
-fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Close> {
+fn connect(
+    setup: &Setup,
+    client: &mut Handover,
+) -> Result<(TcpStream, Ctr, Option<Box<Ctr>>), Close> {
     let (addresses, known) = setup.table.addresses(client.accepted.dc);
     if !known {
         STATS.direct_unknown_dcs.add(1);
@@ -67,16 +72,25 @@ fn connect(setup: &Setup, client: &mut Handover) -> Result<(TcpStream, Ctr), Clo
     open(&dc, &offer.header, pending).map_err(|_| Close::DcLost)?;
     let traffic = client.guest.0;
     traffic.direct_up_bytes.add(pending.len() as u64);
-    Ok((dc, offer.send))
+    let down = match client.accepted.send {
+        Some(_) => None,
+        None => Some(Box::new(Ctr::new(&offer.receive))),
+    };
+    Ok((dc, offer.send, down))
 }
 
 /// Our header; drawn again while it would begin as something else does.
 fn draw(client: &Handover) -> Option<Offer> {
     let accepted = &client.accepted;
     loop {
-        let random = sys::random_array().ok()?;
-        let offer =
-            obfuscated2::offer_mirroring(&accepted.send, &random, accepted.transport, accepted.dc);
+        let (transport, dc) = (accepted.transport, accepted.dc);
+        let offer = match &accepted.send {
+            Some(mirrored) => {
+                let random = sys::random_array().ok()?;
+                obfuscated2::offer_mirroring(mirrored, &random, transport, dc)
+            }
+            None => obfuscated2::offer(&sys::random_array().ok()?, None, transport, dc),
+        };
         if offer.is_some() {
             return offer;
         }

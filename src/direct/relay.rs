@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::{
-    PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_LINGER, RELAY_RECORDS, RELAY_STEP,
-};
+use mtproxy::limits::{PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_COPY, RELAY_LINGER, RELAY_STEP};
 use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
 
 use crate::buffers::{self, Buffer};
@@ -30,6 +28,8 @@ pub struct Layers {
     pub receive: Ctr,
     /// Our stream to the data centre.
     pub send: Ctr,
+    /// The data centre's stream to us, if the client expects another.
+    pub down: Option<Box<Ctr>>,
     /// In fake TLS: takes the client's records apart. Then the client gets records, too.
     pub tls: Option<Deframer>,
     /// Counts bytes.
@@ -38,6 +38,8 @@ pub struct Layers {
 
 /// The way down.
 struct Down {
+    /// What comes is deciphered.
+    cipher: Option<Box<Ctr>>,
     /// In fake TLS.
     sizer: Option<Sizer>,
     traffic: &'static Traffic,
@@ -47,6 +49,7 @@ struct Down {
 pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
     let down = Down {
+        cipher: layers.down.take(),
         sizer: layers.tls.as_ref().map(|_| Sizer::new()),
         traffic: layers.traffic,
     };
@@ -125,12 +128,12 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
         pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
-            let by_copy = down.sizer.is_some();
-            n = match take_pipe().filter(|_| !by_copy) {
+            // What goes through a pipe isn't seen, and can't be cut into records at no cost.
+            let by_copy = down.sizer.is_some() || down.cipher.is_some();
+            n = match (!by_copy).then(take_pipe).flatten() {
                 Some(pipe) => move_by_pipe(pair, pipe, &down)?,
                 None if buffers::excess() == 0 => {
-                    let step = if by_copy { RELAY_RECORDS } else { RELAY_STEP };
-                    move_by_copy(pair, Buffer::new(step), &mut down)?
+                    move_by_copy(pair, Buffer::new(RELAY_COPY), &mut down)?
                 }
                 None => n,
             };
@@ -151,9 +154,16 @@ fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> 
         small[..start].copy_from_slice(&record::header(n));
         start = 0;
     }
+    decipher(down, &mut small[record::HEADER..record::HEADER + n]);
     passed_down(pair, n, down);
     let bytes = &small[start..record::HEADER + n];
     (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
+}
+
+fn decipher(down: &mut Down, bytes: &mut [u8]) {
+    if let Some(cipher) = &mut down.cipher {
+        cipher.apply(bytes);
+    }
 }
 
 /// `n` bytes of the data centre's are on their way.
@@ -197,6 +207,7 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
             return Ok(1);
         };
+        decipher(down, &mut large[..n]);
         passed_down(pair, n, down);
         let sent = match &mut down.sizer {
             None => (&pair.client).write_all(&large[..n]),
@@ -301,6 +312,7 @@ mod tests {
         Layers {
             receive: cipher(1),
             send: cipher(2),
+            down: None,
             tls: None,
             traffic: traffic(),
         }
@@ -346,6 +358,7 @@ mod tests {
             let bytes = noise(len);
             for tls in [false, true] {
                 let new = move || Down {
+                    cipher: None,
                     sizer: tls.then(Sizer::new),
                     traffic: traffic(),
                 };

@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use mtproxy::limits::DEFAULT_DC;
 use mtproxy::proto::wire::DcId;
 
 const PORT: u16 = 443;
-/// Where clients of unknown data centres go.
-const DEFAULT: u16 = 2;
 
 /// Id without its sign, IPv4 addresses, IPv6 address. Media ids have the addresses of their positive
 /// ones; 10000 is added in the test environment.
@@ -85,7 +84,7 @@ impl Table {
         match self.known(dc, number) {
             Some(addresses) => (addresses, true),
             None => (
-                self.known(DcId(DEFAULT as i16), DEFAULT)
+                self.known(DcId(DEFAULT_DC as i16), DEFAULT_DC)
                     .unwrap_or_default(),
                 false,
             ),
@@ -102,7 +101,7 @@ impl Table {
             .flat_map(|(id, _)| [id.0, -id.0.abs()]);
         (
             rows.chain(overridden).map(DcId).collect(),
-            DcId(DEFAULT as i16),
+            DcId(DEFAULT_DC as i16),
         )
     }
 

@@ -76,6 +76,7 @@ fn check(typed: Typed) -> Result<Config, UsageError> {
         secrets: typed.secrets,
         secret_file: typed.secret_file,
         open: !has_secrets && (typed.open || !direct),
+        clear: !has_secrets && typed.open,
         domains: typed.domains,
         mask: typed.mask,
         mask_proxy_protocol: typed.mask_proxy_protocol,

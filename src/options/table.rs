@@ -243,7 +243,8 @@ pub const FLAGS: &[Flag] = &[
         short: None,
         long: "open",
         value: "",
-        help: "without -S and without a configuration file: serve everybody instead of making up a secret",
+        help: "serve everybody, also clients that don't obfuscate what they send; goes without -S; without a \
+               configuration file no secret is made up then",
         apply: Apply::Alone(|typed| typed.open = true),
     },
     Flag {

@@ -51,6 +51,8 @@ impl Status {
     pub const TOO_LARGE: Status = Status(413);
     /// The target is too long.
     pub const TARGET_TOO_LONG: Status = Status(414);
+    /// There is no answer.
+    pub const FAILED: Status = Status(500);
     /// A method or an encoding that isn't served.
     pub const NOT_IMPLEMENTED: Status = Status(501);
 

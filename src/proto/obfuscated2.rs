@@ -20,7 +20,7 @@ use super::wire::{DcId, Reader};
 use crate::crypto::ctr::{Ctr, StreamKey};
 use crate::limits::HEADER_LEN;
 
-/// A header that some secret fits.
+/// A client that is let in: by a header that some secret fits, or without one.
 pub struct Accepted {
     /// Which secret, by position; 0 when none is set.
     pub secret_index: usize,
@@ -30,8 +30,21 @@ pub struct Accepted {
     pub dc: DcId,
     /// Client to proxy, already past the header.
     pub receive: Ctr,
-    /// Proxy to client, for a stream at its start.
-    pub send: StreamKey,
+    /// Proxy to client, for a stream at its start; None if it isn't obfuscated.
+    pub send: Option<StreamKey>,
+}
+
+impl Accepted {
+    /// A client whose streams aren't obfuscated.
+    pub fn clear(transport: Transport, dc: DcId) -> Accepted {
+        Accepted {
+            secret_index: 0,
+            transport,
+            dc,
+            receive: Ctr::clear(),
+            send: None,
+        }
+    }
 }
 
 /// Tries every secret in order; the first whose decrypted tag is a transport's wins. Without
@@ -66,7 +79,7 @@ fn try_secret(
         transport,
         dc,
         receive,
-        send: backward_key(header, secret),
+        send: Some(backward_key(header, secret)),
     })
 }
 
@@ -229,7 +242,7 @@ mod tests {
             up.chunks_mut(7).for_each(|c| a.receive.apply(c));
             assert_eq!(up, plain);
             let mut down = v.bytes(&key("after_header.proxy_plain"));
-            Ctr::new(&a.send).apply(&mut down);
+            Ctr::new(&a.send.unwrap()).apply(&mut down);
             assert_eq!(down, v.bytes(&key("after_header.proxy_wire")));
 
             let random: [u8; 64] = v.array(&key("client_plain_header"));
@@ -274,7 +287,8 @@ mod tests {
         assert_eq!(made.header[8..56], key_and_iv);
         let peer = accept(&made.header, &[], false).unwrap();
         assert_eq!((peer.transport, peer.dc), (Transport::Abridged, DcId(-4)));
-        assert_eq!((peer.send.key, peer.send.iv), (client.key, client.iv));
+        let send = peer.send.unwrap();
+        assert_eq!((send.key, send.iv), (client.key, client.iv));
         let forbidden = [0xef; 10];
         assert!(offer_mirroring(&client, &forbidden, Transport::Abridged, DcId(2)).is_none());
     }

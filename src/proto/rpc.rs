@@ -7,6 +7,7 @@ use core::ops::Range;
 use super::mtproto::Kind;
 use super::transport::Transport;
 use super::wire::{AdTag, ConnId, Reader, Writer};
+use crate::limits::MAX_HTTP_FIELD;
 
 const PROXY_REQ: u32 = 0x36ce_f1ee;
 const PROXY_ANS: u32 = 0x4403_da0d;
@@ -16,7 +17,9 @@ const CLOSE_CONN: u32 = 0x1fcf_425d;
 const PING: u32 = 0x5730_a2df;
 const PONG: u32 = 0x8430_eaa7;
 const TL_PROXY_TAG: u32 = 0xdb1e_26ae;
+const TL_HTTP: u32 = 0xd45a_b381;
 
+const FLAG_HTTP: u32 = 0x0000_2005;
 const FLAG_UNENCRYPTED: u32 = 0x0000_0002;
 const FLAG_AD_TAG: u32 = 0x0000_0008;
 const FLAG_ALWAYS: u32 = 0x0000_1000;
@@ -28,8 +31,13 @@ const FLAG_QUICK_ACK: u32 = 0x8000_0000;
 /// Bytes of a PROXY_REQ before the client's message, without and with an ad tag.
 const REQUEST_HEAD: usize = 56;
 const REQUEST_HEAD_WITH_TAG: usize = 84;
-/// The longest of them.
+/// Bytes of the ad tag's item.
+const TAG_ITEM: usize = 24;
+/// The longest of them; those of HTTP are longer.
 pub const MAX_REQUEST_HEAD: usize = REQUEST_HEAD_WITH_TAG;
+
+/// The flag of a PROXY_ANS whose data is the number of an error.
+const ANSWER_IS_ERROR: u32 = 0x0000_0010;
 
 /// What a request says about the client, the same for each of its packets.
 #[derive(Clone, Copy)]
@@ -40,8 +48,10 @@ pub struct Origin {
     pub client: SocketAddr,
     /// The address that the client connected to, translated behind NAT.
     pub ours: SocketAddr,
-    /// Its framing.
+    /// Its framing, or HTTP.
     pub transport: Transport,
+    /// Whether its stream is obfuscated.
+    pub obfuscated: bool,
     /// The sponsored channel.
     pub ad_tag: Option<AdTag>,
 }
@@ -60,9 +70,54 @@ impl Origin {
     /// unchanged. None if `out` is shorter than [`Origin::head_len`].
     pub fn encode_head(&self, kind: Kind, quick_ack: bool, out: &mut [u8]) -> Option<usize> {
         let mut w = Writer::new(out);
-        w.u32(PROXY_REQ)
-            .u32(self.flags(kind, quick_ack))
-            .u64(self.conn.0);
+        self.put_start(self.flags(kind, quick_ack), &mut w);
+        if self.ad_tag.is_some() {
+            w.u32(TAG_ITEM as u32);
+            self.put_tag(&mut w);
+        }
+        w.finish()
+    }
+
+    /// Bytes that [`Origin::encode_http_head`] writes.
+    pub fn http_head_len(&self, fields: &[&[u8]; 3]) -> usize {
+        let extra = self.http_extra_len(fields);
+        REQUEST_HEAD.saturating_add(4).saturating_add(extra)
+    }
+
+    /// The same as [`Origin::encode_head`] for a request over HTTP, of whose head `fields` are: Origin,
+    /// Referer and User-Agent, empty if missing. Longer ones than [`MAX_HTTP_FIELD`] are cut.
+    pub fn encode_http_head(
+        &self,
+        kind: Kind,
+        fields: &[&[u8]; 3],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mut w = Writer::new(out);
+        self.put_start(self.flags(kind, false), &mut w);
+        w.u32(self.http_extra_len(fields) as u32);
+        self.put_tag(&mut w);
+        w.u32(TL_HTTP);
+        for text in fields.map(cut) {
+            match text.len() {
+                len @ 0..SHORT_STRING => w.put(&[len as u8]),
+                len => w.u32((len as u32) << 8 | SHORT_STRING as u32),
+            };
+            let unpadded = string_prefix(text).wrapping_add(text.len());
+            let padding = unpadded.wrapping_neg() & 3;
+            w.put(text).put([0; 3].get(..padding)?);
+        }
+        w.finish()
+    }
+
+    fn http_extra_len(&self, fields: &[&[u8]; 3]) -> usize {
+        let tag = if self.ad_tag.is_some() { TAG_ITEM } else { 0 };
+        let strings = fields.map(|text| string_len(cut(text)));
+        let sum = strings.into_iter().fold(4, usize::saturating_add);
+        sum.saturating_add(tag)
+    }
+
+    fn put_start(&self, flags: u32, w: &mut Writer) {
+        w.u32(PROXY_REQ).u32(flags).u64(self.conn.0);
         for address in [self.client, self.ours] {
             let ip = match address.ip() {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -70,30 +125,46 @@ impl Origin {
             };
             w.put(&ip.octets()).u32(u32::from(address.port()));
         }
+    }
+
+    /// The item of the ad tag, if there is one: its type and a TL string of 16 bytes.
+    fn put_tag(&self, w: &mut Writer) {
         if let Some(tag) = self.ad_tag {
-            // Length of the extra items, then one: its type and a TL string of 16 bytes.
-            w.u32(24)
-                .u32(TL_PROXY_TAG)
-                .put(&[16])
-                .put(&tag.0)
-                .put(&[0; 3]);
+            w.u32(TL_PROXY_TAG).put(&[16]).put(&tag.0).put(&[0; 3]);
         }
-        w.finish()
     }
 
     fn flags(&self, kind: Kind, quick_ack: bool) -> u32 {
         let framing = match self.transport {
             Transport::Abridged => FLAG_ABRIDGED,
             Transport::Intermediate | Transport::PaddedIntermediate => FLAG_INTERMEDIATE,
+            Transport::Http => FLAG_HTTP,
         };
         let when = |condition: bool, flag: u32| if condition { flag } else { 0 };
         FLAG_ALWAYS
-            | FLAG_OBFUSCATED2
             | framing
+            | when(self.obfuscated, FLAG_OBFUSCATED2)
             | when(kind == Kind::Unencrypted, FLAG_UNENCRYPTED)
             | when(self.ad_tag.is_some(), FLAG_AD_TAG)
             | when(quick_ack, FLAG_QUICK_ACK)
     }
+}
+
+fn cut(field: &[u8]) -> &[u8] {
+    field.get(..MAX_HTTP_FIELD).unwrap_or(field)
+}
+
+/// Strings shorter than this have one byte of length.
+const SHORT_STRING: usize = 254;
+
+/// Bytes of a TL string: its length in one byte or four, itself, zeros up to a whole word.
+fn string_len(text: &[u8]) -> usize {
+    let unpadded = string_prefix(text).saturating_add(text.len());
+    unpadded.next_multiple_of(4)
+}
+
+fn string_prefix(text: &[u8]) -> usize {
+    if text.len() < SHORT_STRING { 1 } else { 4 }
 }
 
 /// A message from a middle proxy.
@@ -105,6 +176,8 @@ pub enum FromMiddle {
         conn: ConnId,
         /// Where in the payload.
         data: Range<usize>,
+        /// It is the number of an error.
+        is_error: bool,
     },
     /// Quick ack for a client.
     SimpleAck {
@@ -138,8 +211,9 @@ fn try_decode(payload: &[u8]) -> Option<FromMiddle> {
     let mut r = Reader::new(payload);
     Some(match (r.u32()?, payload.len()) {
         (PROXY_ANS, _) => {
-            let _flags = r.u32()?;
+            let flags = r.u32()?;
             FromMiddle::Answer {
+                is_error: flags & ANSWER_IS_ERROR != 0,
                 conn: ConnId(r.u64()?),
                 data: ANSWER_HEAD..payload.len(),
             }
@@ -194,7 +268,7 @@ mod tests {
                 "abridged" => Transport::Abridged,
                 "intermediate" => Transport::Intermediate,
                 "padded" => Transport::PaddedIntermediate,
-                _ => continue, // HTTP has no sender here
+                _ => Transport::Http,
             };
             let tag = v.text(&key("ad_tag"));
             let encrypted = v.text(&key("message")) == "encrypted";
@@ -208,10 +282,22 @@ mod tests {
                 client: v.text(&key("client")).parse().unwrap(),
                 ours: v.text(&key("our")).parse().unwrap(),
                 transport,
+                obfuscated: transport != Transport::Http,
                 ad_tag: (!tag.is_empty()).then(|| AdTag(v.array(&key("ad_tag")))),
             };
             let kind = super::super::mtproto::classify(&message).unwrap();
             assert_eq!(kind == Kind::Encrypted, encrypted);
+            if transport == Transport::Http {
+                let field = |name| v.text(&key(name)).as_bytes();
+                let fields = ["origin", "referer", "user_agent"].map(field);
+                let mut head = vec![0; origin.http_head_len(&fields)];
+                let len = origin.encode_http_head(kind, &fields, &mut head);
+                assert_eq!(len, Some(head.len()));
+                let wanted = v.bytes(&key("payload"));
+                assert_eq!([&head[..], &message].concat(), wanted);
+                checked += 1;
+                continue;
+            }
             let mut head = vec![0; origin.head_len()];
             let quick_ack = v.text(&key("quick_ack")) == "true";
             assert_eq!(
@@ -230,7 +316,43 @@ mod tests {
             );
             checked += 1;
         }
-        assert_eq!(checked, 19);
+        assert_eq!(checked, 20);
+    }
+
+    #[test]
+    fn fields_of_http_as_strings() {
+        let mut origin = Origin {
+            conn: ConnId(1),
+            client: "192.0.2.1:1".parse().unwrap(),
+            ours: "192.0.2.2:2".parse().unwrap(),
+            transport: Transport::Http,
+            obfuscated: false,
+            ad_tag: None,
+        };
+        for len in [0, 1, 3, 4, 253, 254, 256, 1021, 1022, 1023, 20_000] {
+            let text = vec![b'a'; len];
+            let fields = [&text[..], b"", b"bcd"];
+            let mut head = vec![0xff; origin.http_head_len(&fields)];
+            let written = origin.encode_http_head(Kind::Unencrypted, &fields, &mut head);
+            assert_eq!(written, Some(head.len()));
+            assert_eq!(head[4..8], [7, 0x30, 0, 0]);
+            let mut wanted = TL_HTTP.to_le_bytes().to_vec();
+            let len = len.min(1022);
+            match u8::try_from(len).ok().filter(|len| *len < 254) {
+                Some(short) => wanted.push(short),
+                None => wanted.extend([254, len as u8, (len >> 8) as u8, 0]),
+            }
+            wanted.extend(&text[..len]);
+            wanted.resize(wanted.len().next_multiple_of(4), 0);
+            wanted.extend(*b"\0\0\0\0\x03bcd");
+            assert_eq!(head[56..60], (wanted.len() as u32).to_le_bytes());
+            assert_eq!(head[60..], wanted, "{len}");
+            let short = head.len() - 1;
+            let cut = origin.encode_http_head(Kind::Encrypted, &fields, &mut head[..short]);
+            assert_eq!(cut, None);
+        }
+        origin.ad_tag = Some(AdTag([5; 16]));
+        assert_eq!(origin.http_head_len(&[b"", b"", b""]), 60 + 24 + 16);
     }
 
     #[test]
@@ -272,7 +394,18 @@ mod tests {
         let mut answer = PROXY_ANS.to_le_bytes().to_vec();
         answer.extend([9; 4]);
         answer.extend(conn.0.to_le_bytes());
-        assert_eq!(decode(&answer), FromMiddle::Answer { conn, data: 16..16 });
+        let (data, is_error) = (16..16, false);
+        let wanted = FromMiddle::Answer {
+            conn,
+            data,
+            is_error,
+        };
+        assert_eq!(decode(&answer), wanted);
+        answer[4] |= 0x10;
+        assert!(matches!(
+            decode(&answer),
+            FromMiddle::Answer { is_error: true, .. }
+        ));
     }
 
     #[test]

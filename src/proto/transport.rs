@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use crate::limits::MAX_CLIENT_PACKET;
 
-/// One of the three framings.
+/// How packets are told apart: one of the three framings, or HTTP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// One or four length bytes, counted in words.
@@ -17,6 +17,8 @@ pub enum Transport {
     Intermediate,
     /// Four length bytes that count up to 15 bytes of padding too.
     PaddedIntermediate,
+    /// No framing: a packet is the body of a request or of its answer (`http`).
+    Http,
 }
 
 /// The length of a packet, as its sender declares it.
@@ -50,19 +52,20 @@ pub const ROOM_BEHIND: usize = 3;
 pub const MAX_QUICK_ACK: usize = 40;
 
 impl Transport {
-    /// All of them.
+    /// The framings.
     pub const ALL: [Transport; 3] = [
         Transport::Abridged,
         Transport::Intermediate,
         Transport::PaddedIntermediate,
     ];
 
-    /// The tag in the obfuscated2 header.
+    /// The tag in the obfuscated2 header; HTTP has none.
     pub fn tag(self) -> u32 {
         match self {
             Transport::Abridged => 0xefef_efef,
             Transport::Intermediate => 0xeeee_eeee,
             Transport::PaddedIntermediate => 0xdddd_dddd,
+            Transport::Http => 0,
         }
     }
 
@@ -71,10 +74,22 @@ impl Transport {
         Transport::ALL.into_iter().find(|t| t.tag() == tag)
     }
 
+    /// The framing of a stream that isn't obfuscated, by its first bytes, and how many of them say it. An
+    /// obfuscated one never begins so (protocol.md 3.3).
+    pub fn from_start(bytes: &[u8]) -> Option<(Transport, usize)> {
+        match bytes {
+            [0xef, ..] => Some((Transport::Abridged, 1)),
+            [0xee, 0xee, 0xee, 0xee, ..] => Some((Transport::Intermediate, 4)),
+            [0xdd, 0xdd, 0xdd, 0xdd, ..] => Some((Transport::PaddedIntermediate, 4)),
+            _ => None,
+        }
+    }
+
     /// Reads the prefix of a client's packet. None: more bytes are needed.
     pub fn decode_prefix(self, bytes: &[u8]) -> Result<Option<Prefix>, BadLength> {
         let prefix = match self {
             Transport::Abridged => abridged_prefix(bytes)?,
+            Transport::Http => return Err(BadLength),
             _ => bytes
                 .first_chunk()
                 .map(|b| intermediate_prefix(u32::from_le_bytes(*b))),
@@ -99,7 +114,7 @@ impl Transport {
         random: u32,
     ) -> Option<Range<usize>> {
         let len = u32::try_from(payload.end.checked_sub(payload.start)?).ok()?;
-        if len % 4 != 0 || len >= 1 << 26 {
+        if len % 4 != 0 || len >= 1 << 26 || self == Transport::Http {
             return None;
         }
         let (padding, [_, r0, r1, r2]) = match self {
@@ -131,6 +146,7 @@ impl Transport {
     pub fn quick_ack(self, confirm: u32, random: u32, out: &mut [u8; MAX_QUICK_ACK]) -> usize {
         match self {
             Transport::Abridged => fill(out, 0, &confirm.to_be_bytes()),
+            Transport::Http => 0, // nobody asked for one
             Transport::PaddedIntermediate if random & 1 == 1 => {
                 let at = padded_code(out, 0, &[u32::MAX, confirm], random >> 1);
                 padded_code(out, at, &[0], random >> 4)
@@ -331,6 +347,21 @@ mod tests {
         assert!(!ok(Transport::Abridged, (limit + 4) << 6 | 0x7f));
         assert!(ok(Transport::Abridged, 0x7f << 8 | 0x7f));
         assert!(!ok(Transport::Abridged, 0x7e << 8 | 0x7f));
+    }
+
+    #[test]
+    fn beginnings_of_streams_that_are_not_obfuscated() {
+        let tags = [[0xef; 5], [0xee; 5], [0xdd; 5]];
+        for (i, (tag, len)) in tags.iter().zip([1, 4, 4]).enumerate() {
+            let wanted = Some((Transport::ALL[i], len));
+            for n in 0..5 {
+                let found = Transport::from_start(&tag[..n]);
+                assert_eq!(found, wanted.filter(|_| n >= len), "{tag:?} {n}");
+            }
+        }
+        for other in [*b"POST", [0xee, 0xee, 0xee, 0xef], [0xdd, 0xee, 0xdd, 0xdd]] {
+            assert_eq!(Transport::from_start(&other), None);
+        }
     }
 
     #[test]

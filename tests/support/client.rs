@@ -68,6 +68,29 @@ impl Dialer {
     }
 }
 
+/// A client that doesn't obfuscate: it begins with the transport's tag, of which abridged sends one byte.
+pub fn dial_clear(address: SocketAddr, transport: Transport) -> Client {
+    let mut client = Client {
+        stream: dial(address),
+        transport,
+        send: Ctr::clear(),
+        receive: Ctr::clear(),
+        one_byte_writes: false,
+        session: None,
+    };
+    client.send_raw(start_of(transport));
+    client
+}
+
+/// The bytes that such a client begins with.
+pub fn start_of(transport: Transport) -> &'static [u8] {
+    match transport {
+        Transport::Abridged => &[0xef],
+        Transport::Intermediate => &[0xee; 4],
+        Transport::Padded => &[0xdd; 4],
+    }
+}
+
 /// A bare connection to the proxy, with deadlines.
 pub fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect to the proxy");

@@ -9,16 +9,22 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// One direction of an obfuscated2 stream.
-pub struct Ctr(ctr::Ctr128BE<Aes256>);
+/// One direction of an obfuscated2 stream; without a cipher where nothing is obfuscated.
+pub struct Ctr(Option<ctr::Ctr128BE<Aes256>>);
 
 impl Ctr {
     pub fn new(key: [u8; 32], iv: [u8; 16]) -> Ctr {
-        Ctr(ctr::Ctr128BE::<Aes256>::new(&key.into(), &iv.into()))
+        Ctr(Some(ctr::Ctr128BE::<Aes256>::new(&key.into(), &iv.into())))
+    }
+
+    pub fn clear() -> Ctr {
+        Ctr(None)
     }
 
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply_keystream(bytes);
+        if let Some(cipher) = &mut self.0 {
+            cipher.apply_keystream(bytes);
+        }
     }
 }
 

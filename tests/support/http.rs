@@ -39,8 +39,15 @@ impl Answer {
     }
 }
 
-/// Reads the next answer, whose body is as long as it says; None at the connection's end.
-pub fn next_answer(mut stream: &TcpStream) -> Option<Answer> {
+/// Reads the next answer; None at the connection's end.
+pub fn next_answer(stream: &TcpStream) -> Option<Answer> {
+    let (mut answer, body) = next_packet(stream)?;
+    answer.body = String::from_utf8(body).expect("a body of text");
+    Some(answer)
+}
+
+/// Reads the next answer and its body of bytes, which is as long as it says.
+pub fn next_packet(mut stream: &TcpStream) -> Option<(Answer, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -52,15 +59,14 @@ pub fn next_answer(mut stream: &TcpStream) -> Option<Answer> {
     }
     let head = String::from_utf8(head).expect("a head of text");
     let head = head.trim_end().to_owned();
-    let mut answer = Answer {
+    let answer = Answer {
         head,
         body: String::new(),
     };
     let length = answer.field("Content-Length").expect("a length");
     let mut body = vec![0; length.parse().expect("a number")];
     stream.read_exact(&mut body).expect("the whole body");
-    answer.body = String::from_utf8(body).expect("a body of text");
-    Some(answer)
+    Some((answer, body))
 }
 
 /// Sends bytes on a connection of their own; its one answer, and the end behind it.
