@@ -169,17 +169,17 @@ pub fn is_same_name(name: &[u8], domain: &str) -> bool {
     no_dot(name).eq_ignore_ascii_case(no_dot(domain.as_bytes()))
 }
 
-/// The host that anybody's hello in one record asks for, as [`ClientHello::server_name`] for a
-/// client's: browsers of any age are to see the site that they mean.
+/// The host that anybody's hello in one record asks for, also one that is cut behind the name; as
+/// [`ClientHello::server_name`] for a client's: browsers of any age are to see the site that they mean.
 pub fn server_name(record: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields::new(record.get(RANDOM_END..)?);
     fields.vector8()?; // session id
     fields.vector16()?; // ciphers
     fields.vector8()?; // compression
-    let mut extensions = Fields::new(fields.vector16()?);
+    fields.u16()?; // length of all extensions, which needn't have come
     loop {
-        let kind = extensions.u16()?;
-        let mut content = Fields::new(extensions.vector16()?);
+        let kind = fields.u16()?;
+        let mut content = Fields::new(fields.vector16()?);
         if kind == SERVER_NAME {
             return content.vector16().and_then(host_name);
         }
