@@ -167,19 +167,23 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let Some(class) = BUFFER_CLASSES.iter().position(|size| *size == bytes.len()) else {
-            return;
-        };
-        IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
-        let keep = BUDGET.load(Ordering::Relaxed) / POOL_SHARE / bytes.len();
-        let mut pool = lock(class);
-        pool.used -= 1;
-        if pool.free.len() < keep {
-            pool.free.push(bytes);
-        } else {
-            ALLOCATED.fetch_sub(1, Ordering::Relaxed);
-        }
+        give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[inline(never)] // buffers are dropped in many places
+fn give_back(bytes: Box<[u8]>) {
+    let Some(class) = BUFFER_CLASSES.iter().position(|size| *size == bytes.len()) else {
+        return;
+    };
+    IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
+    let keep = BUDGET.load(Ordering::Relaxed) / POOL_SHARE / bytes.len();
+    let mut pool = lock(class);
+    pool.used -= 1;
+    if pool.free.len() < keep {
+        pool.free.push(bytes);
+    } else {
+        ALLOCATED.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -409,6 +409,7 @@ pub fn relieve() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Manner;
     use mtproxy::crypto::ctr::{Ctr, StreamKey};
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
@@ -451,6 +452,21 @@ mod tests {
             assert!(find(first.id, 0).is_none());
             remove(&next);
         }
+    }
+
+    #[test]
+    fn an_answer_is_for_the_request_that_waits() {
+        let one = client();
+        let first = pin(&one, &link(2001));
+        one.expect(first, Manner::default());
+        release(&one, Some(ConnId(first.0 + 1)));
+        one.answer(ConnId(first.0 + 1), b"late", false);
+        assert!(one.is_expecting() && find(first, 2001).is_some());
+        one.answer(first, b"data", false);
+        assert!(!one.is_expecting() && find(first, 2001).is_none());
+        let second = pin(&one, &link(2001));
+        assert!(second != first && find(second, 2001).is_some());
+        remove(&one);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub fn new(id: u64, slot: usize, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) 
 impl Link {
     /// Sends a message up; waits while the channel is full, unless `abandoned` says so after a
     /// [`Link::wake`]. Lost as well if it was abandoned.
-    pub fn send(&self, message: Buffer, abandoned: impl Fn() -> bool) -> Result<(), Lost> {
+    pub fn send(&self, message: Buffer, abandoned: &dyn Fn() -> bool) -> Result<(), Lost> {
         let mut gate = self.gate();
         while !gate.has_room() && !gate.closed && !abandoned() {
             gate.waiting += 1;
@@ -264,7 +264,7 @@ mod tests {
         fill(&link);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| link.send(Buffer::new(1), || false).unwrap());
+                scope.spawn(|| link.send(Buffer::new(1), &|| false).unwrap());
             }
             wait_for_waiting(&link, 3);
             for _ in 0..UPLINK_MESSAGES + 3 {
@@ -286,8 +286,8 @@ mod tests {
         let abandoned = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let one =
-                scope.spawn(|| link.send(Buffer::new(1), || abandoned.load(Ordering::Relaxed)));
-            let other = scope.spawn(|| link.send(Buffer::new(1), || false));
+                scope.spawn(|| link.send(Buffer::new(1), &|| abandoned.load(Ordering::Relaxed)));
+            let other = scope.spawn(|| link.send(Buffer::new(1), &|| false));
             wait_for_waiting(&link, 2);
             abandoned.store(true, Ordering::Relaxed);
             link.wake();

@@ -204,12 +204,13 @@ fn what_is_no_packet_is_refused() {
     }
     let long = [&b"POST /api HTTP/1.1\r\nA: "[..], &[b'b'; 1 << 16]].concat();
     assert_eq!(open.ask(&long).status(), 400);
-    open.figures().expect(&[
+    let ended = |figures: &Figures| figures.number("closed_http_refused") == 14;
+    let figures = wait_for(|| open.figures(), "the ends", ended);
+    figures.expect(&[
         ("http_bad_headers", 3),
         ("http_queries", 0),
         ("filtered_queries", 1),
         ("tot_forwarded_queries", 0),
-        ("closed_http_refused", 14),
     ]);
     assert_eq!(open.middle.with(|state| state.requests.len()), 0);
 }

@@ -151,6 +151,7 @@ pub fn discard(socket: &TcpStream, deadline: Instant, small: &mut [u8; READ_SMAL
 }
 
 /// Reads at least one byte before the deadline.
+#[inline(never)]
 pub fn read_until(
     mut socket: &TcpStream,
     deadline: Instant,

@@ -150,7 +150,8 @@ impl Connection<'_> {
         packet.filled.start = FRAME_HEAD;
         let client = &self.client;
         client.expect(conn, manner);
-        if link.send(packet, || client.ending().is_some()).is_err() {
+        let abandoned = || client.ending().is_some();
+        if link.send(packet, &abandoned).is_err() {
             client.fail(Close::BackendLost);
             return Ok(());
         }
@@ -249,6 +250,7 @@ impl Connection<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn read_more(&mut self, deadline: Instant) -> Result<(), Close> {
         let len = read_until(&self.client.socket, deadline, self.small)?;
         append(&mut self.input, &self.small[..len]);
@@ -257,6 +259,7 @@ impl Connection<'_> {
 }
 
 /// Adds bytes to what is filled.
+#[inline(never)]
 fn append(buffer: &mut Buffer, more: &[u8]) {
     if more.is_empty() {
         return;

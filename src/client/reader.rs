@@ -188,7 +188,7 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
             .insert(choose(session.set.as_ref(), &session.client)?.0),
     };
     let client = &session.client;
-    let sent = link.send(packet, || client.ending().is_some());
+    let sent = link.send(packet, &|| client.ending().is_some());
     client.receiving(0);
     if sent.is_err() {
         // A client that is being closed may still fetch what waits for it.

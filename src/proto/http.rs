@@ -177,6 +177,7 @@ impl Request<'_> {
     }
 
     /// The value of the first field of that name, in whatever case.
+    #[inline(never)] // asked for in many places
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         let mut all = lines(self.fields).map_while(field);
         let found = all.find(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));

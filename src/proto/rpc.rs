@@ -97,14 +97,8 @@ impl Origin {
         w.u32(self.http_extra_len(fields) as u32);
         self.put_tag(&mut w);
         w.u32(TL_HTTP);
-        for text in fields.map(cut) {
-            match text.len() {
-                len @ 0..SHORT_STRING => w.put(&[len as u8]),
-                len => w.u32((len as u32) << 8 | SHORT_STRING as u32),
-            };
-            let unpadded = string_prefix(text).wrapping_add(text.len());
-            let padding = unpadded.wrapping_neg() & 3;
-            w.put(text).put([0; 3].get(..padding)?);
+        for text in fields {
+            put_string(cut(text), &mut w);
         }
         w.finish()
     }
@@ -156,6 +150,17 @@ fn cut(field: &[u8]) -> &[u8] {
 
 /// Strings shorter than this have one byte of length.
 const SHORT_STRING: usize = 254;
+
+#[inline(never)] // else it is there three times
+fn put_string(text: &[u8], w: &mut Writer) {
+    match text.len() {
+        len @ 0..SHORT_STRING => w.put(&[len as u8]),
+        len => w.u32((len as u32) << 8 | SHORT_STRING as u32),
+    };
+    let unpadded = string_prefix(text).wrapping_add(text.len());
+    let padding = unpadded.wrapping_neg() & 3;
+    w.put(text).put([0; 3].get(..padding).unwrap_or_default());
+}
 
 /// Bytes of a TL string: its length in one byte or four, itself, zeros up to a whole word.
 fn string_len(text: &[u8]) -> usize {
