@@ -43,7 +43,7 @@ pub enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Unusable::Nothing => "said nothing to a TLS hello",
+            Unusable::Nothing => "can't be reached, or says nothing to a TLS hello",
             Unusable::Alert(112) => "does not know its name (TLS alert 112)",
             Unusable::Alert(number) => return write!(f, "refused a TLS hello (alert {number})"),
             Unusable::RetryRequest => "does not take X25519 keys at once",
