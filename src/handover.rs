@@ -15,7 +15,7 @@ pub struct Handover<'a> {
     /// Its connection.
     pub socket: TcpStream,
     /// Its streams and wishes.
-    pub accepted: Accepted,
+    pub accepted: Box<Accepted>,
     /// A buffer on the client thread's stack.
     pub small: &'a mut [u8; READ_SMALL],
     /// Where in `small` bytes of the client lie that are decrypted and not yet passed on.

@@ -22,8 +22,9 @@ use crate::stats::Close;
 
 /// A client that is let in.
 pub struct Opened {
-    /// Its streams and wishes.
-    pub accepted: Accepted,
+    /// Its streams and wishes. Boxed, because it is handed on often, and each thread keeps the stack that
+    /// this takes.
+    pub accepted: Box<Accepted>,
     /// Where in the buffer its bytes behind the header lie, decrypted.
     pub pending: Range<usize>,
     /// In fake TLS: takes the records apart that it sends from here on.
@@ -92,7 +93,7 @@ fn without_header<'a>(
             let lost = |_| ended(Close::ClientLost);
             socket.set_read_timeout(None).map_err(lost)?;
             return Ok(Some(Opened {
-                accepted: Accepted::clear(transport, rules.default_dc()),
+                accepted: Box::new(Accepted::clear(transport, rules.default_dc())),
                 pending: start..*len,
                 tls: None,
             }));
@@ -131,7 +132,7 @@ pub fn open(
 ) -> Result<Option<Opened>, Close> {
     let header = small.first_chunk::<HEADER_LEN>();
     let accepted = header.and_then(|h| obfuscated2::accept(h, secrets, padded_only));
-    let Some(mut accepted) = accepted else {
+    let Some(mut accepted) = accepted.map(Box::new) else {
         return Ok(None);
     };
     socket

@@ -8,6 +8,7 @@ use mtproxy::limits;
 use crate::sys;
 
 /// The first address that answers. None: none did in time.
+#[inline(never)] // see `connect`
 pub fn dial(addresses: &[SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
     let deadline = Instant::now() + limits::DC_CONNECT;
     for (i, address) in addresses.iter().enumerate() {

@@ -35,10 +35,10 @@ pub struct Setup {
 /// Serves a client to its end, and counts it.
 pub fn serve(setup: &Setup, mut client: Handover) -> Close {
     match connect(setup, &mut client) {
-        Ok((dc, send, down)) => {
+        Ok(Connected { dc, offer, down }) => {
             let layers = relay::Layers {
                 receive: client.accepted.receive,
-                send,
+                send: offer.send,
                 down,
                 tls: client.tls,
                 traffic: client.guest.0,
@@ -50,13 +50,20 @@ pub fn serve(setup: &Setup, mut client: Handover) -> Close {
     }
 }
 
-/// The connection to the client's data centre, with what the client has sent so far, our stream
-/// to it, and its own stream if that isn't the client's. Not inlined: an idle client's thread would keep the stack that only this needs.
+/// A connection to a data centre.
+struct Connected {
+    dc: TcpStream,
+    /// Ours, with our stream.
+    offer: Box<Offer>,
+    /// The data centre's stream, if the client expects another.
+    down: Option<Box<Ctr>>,
+}
+
+/// The connection to the client's data centre, with what the client has sent so far, our stream to it,
+/// and its own stream if that isn't the client's. Not inlined: an idle client's thread would keep the
+/// stack that only this needs.
 #[inline(never)]
-fn connect(
-    setup: &Setup,
-    client: &mut Handover,
-) -> Result<(TcpStream, Ctr, Option<Box<Ctr>>), Close> {
+fn connect(setup: &Setup, client: &mut Handover) -> Result<Connected, Close> {
     let (addresses, known) = setup.table.addresses(client.accepted.dc);
     if !known {
         STATS.direct_unknown_dcs.add(1);
@@ -76,11 +83,12 @@ fn connect(
         Some(_) => None,
         None => Some(Box::new(Ctr::new(&offer.receive))),
     };
-    Ok((dc, offer.send, down))
+    Ok(Connected { dc, offer, down })
 }
 
 /// Our header; drawn again while it would begin as something else does.
-fn draw(client: &Handover) -> Option<Offer> {
+#[inline(never)] // see `connect`
+fn draw(client: &Handover) -> Option<Box<Offer>> {
     let accepted = &client.accepted;
     loop {
         let (transport, dc) = (accepted.transport, accepted.dc);
@@ -92,12 +100,13 @@ fn draw(client: &Handover) -> Option<Offer> {
             None => obfuscated2::offer(&sys::random_array().ok()?, None, transport, dc),
         };
         if offer.is_some() {
-            return offer;
+            return offer.map(Box::new);
         }
     }
 }
 
 /// Header and what the client has sent behind its own, in one segment.
+#[inline(never)] // see `connect`
 fn open(mut dc: &TcpStream, header: &[u8; HEADER_LEN], pending: &[u8]) -> std::io::Result<()> {
     let sent = dc.write_vectored(&[IoSlice::new(header), IoSlice::new(pending)])?;
     let header_left = header.get(sent..).unwrap_or_default();

@@ -201,7 +201,8 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
     }
 }
 
-/// The same in records, or where no pipe can be had.
+/// The same in records, or where no pipe can be had. Not inlined: idle clients' threads keep the stack.
+#[inline(never)]
 fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
         let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
