@@ -10,8 +10,8 @@
 //! | [`crypto`] | AES-256 CTR and CBC streams, both CRCs, the middle-proxy key derivation |
 //! | [`proto::wire`] | bounded reader and writer, newtypes |
 //! | [`proto::secret`] | client secrets and Telegram's proxy-secret, redacted |
-//! | [`proto::link`] | links for clients |
-//! | [`proto::qr`] | their QR codes |
+//! | [`formats::link`] | links for clients |
+//! | [`formats::qr`] | their QR codes |
 //! | [`proto::obfuscated2`] | the 64-byte header, both roles |
 //! | [`proto::transport`] | abridged, intermediate, padded intermediate |
 //! | [`proto::faketls`] | ClientHello, answer, records, and what a real site answers |
@@ -21,7 +21,7 @@
 //! | [`proto::middle`] | how it is said: frames and handshake |
 //! | [`proto::config_file`] | Telegram's list of middle proxies |
 //! | [`proto::http`] | heads of HTTP requests and answers |
-//! | [`proto::cidr`] | networks, as operators write them |
+//! | [`formats::cidr`] | networks, as operators write them |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -53,7 +53,6 @@ pub mod crypto {
 
 /// Wire forms and texts, one module each.
 pub mod proto {
-    pub mod cidr;
     pub mod config_file;
     /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
     pub mod faketls {
@@ -71,15 +70,21 @@ pub mod proto {
         pub mod frame;
         pub mod handshake;
     }
-    pub mod link;
     pub mod mtproto;
     pub mod obfuscated2;
     pub mod proxy_protocol;
-    pub mod qr;
     pub mod rpc;
     pub mod secret;
     pub mod transport;
     pub mod wire;
+}
+
+/// What operators see and write.
+pub mod formats {
+    pub mod cidr;
+    pub mod date;
+    pub mod link;
+    pub mod qr;
 }
 
 #[cfg(test)]

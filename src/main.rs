@@ -7,42 +7,70 @@
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
-mod access;
-mod admin_http;
-mod backend;
-mod buffers;
-mod capacity;
-mod client;
-mod clock;
-/// What the program does besides to serve.
-mod commands {
-    pub mod link;
-    pub mod secret;
+/// What everything stands on.
+mod base {
+    pub mod buffers;
+    pub mod clock;
+    pub mod gauge;
+    pub mod lock;
+    pub mod log;
+    pub mod net;
+    pub mod records;
+    #[allow(unsafe_code)] // the one place
+    pub mod sys;
+    pub mod threads;
 }
-mod dcs;
 mod direct;
-mod handover;
-mod links;
-mod log;
-mod nat;
-mod options;
-mod outbox;
+mod door;
+/// Through Telegram's middle proxies.
+mod middle {
+    pub mod dcs;
+    mod dial;
+    mod exchange;
+    pub mod http;
+    pub mod link;
+    pub mod nat;
+    pub mod outbox;
+    pub mod reader;
+    pub mod registry;
+    pub mod session;
+    pub mod slot;
+    mod slot_reader;
+    mod slot_writer;
+    pub mod writer;
+}
+/// What the operator gives, sees and asks for.
+mod operator {
+    pub mod access;
+    pub mod capacity;
+    /// What the program does besides to serve.
+    pub mod commands {
+        pub mod link;
+        pub mod secret;
+    }
+    pub mod files;
+    pub mod links;
+    pub mod options;
+    pub mod pages;
+    pub mod ports;
+    pub mod privileges;
+    pub mod start_block;
+    pub mod statistics;
+
+    /// Why the server did not start; the whole sentence.
+    #[derive(Debug)]
+    pub struct Fatal(pub String);
+}
 mod pair;
-mod records;
-mod registry;
-mod replay;
 mod server;
-mod sites;
 mod stats;
-#[allow(unsafe_code)] // the one place
-mod sys;
-mod threads;
-mod uplink;
+mod stream;
 
 use std::ffi::OsString;
 use std::io::Write;
 
-use options::Command;
+use base::log;
+use operator::options::{self, Command};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
@@ -57,11 +85,11 @@ pub fn start(args: Vec<OsString>) -> u8 {
             let _ = std::io::stdout().write_all(version.as_bytes());
             return 0;
         }
-        Ok(Command::Link(request)) => match commands::link::run(&request) {
+        Ok(Command::Link(request)) => match operator::commands::link::run(&request) {
             Ok(()) => return 0,
             Err(text) => (text, 1),
         },
-        Ok(Command::Secret(domain)) => match commands::secret::run(domain) {
+        Ok(Command::Secret(domain)) => match operator::commands::secret::run(domain) {
             Ok(()) => return 0,
             Err(text) => (text, 1),
         },

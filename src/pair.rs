@@ -1,23 +1,23 @@
 //! Two connections whose bytes are relayed into each other, one thread for each direction, until both
 //! halves have ended. An end of one side is passed on as an end of that half only, so nothing in
-//! flight is lost. `direct` relays a client and its data centre so, `client` a stranger and the site
-//! that it is shown.
+//! flight is lost. `direct` relays a client and its data centre so, `door::mask` a stranger and the
+//! site that it is shown.
 
-use std::io::{ErrorKind, Read};
+use crate::base::lock::Mutex;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 
 use mtproxy::limits::HALF_OPEN;
 
+use crate::base::{lock, threads};
 use crate::stats::Close;
-use crate::threads;
 
 /// Both connections, and how far both halves are.
 pub struct Pair {
-    /// Who has come to us.
+    /// The connection that was accepted.
     pub client: TcpStream,
-    /// Where it is taken.
+    /// The connection that was made for it.
     pub far: TcpStream,
     /// Steps of both halves so far: changes as long as there is progress.
     steps: AtomicU32,
@@ -56,7 +56,7 @@ pub fn run(
         return Close::NoThread;
     }
     pair.half(orderly[0], || up(pair));
-    let ended = pair.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    let ended = pair.ended.lock();
     ended.reason.unwrap_or(Close::Panicked)
 }
 
@@ -84,7 +84,7 @@ impl Pair {
 
     /// Whether one of the halves has ended.
     pub fn has_ended(&self) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.ended.lock();
         ended.halves > 0
     }
 
@@ -93,7 +93,7 @@ impl Pair {
     fn half(&self, orderly: Close, relay: impl FnOnce() -> Half) {
         let mut result = Err(Broken::Client(Close::Panicked));
         threads::guarded(|| result = relay());
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.ended.lock();
         let (reason, of_client) = match result {
             Ok(()) => (orderly, None),
             Err(Broken::Client(reason)) => (reason, Some(Shutdown::Both)),
@@ -110,29 +110,13 @@ impl Pair {
         }
         while ended.halves < 2 {
             let before = self.steps();
-            let wait = self.both.wait_timeout(ended, HALF_OPEN);
             let timed_out;
-            (ended, timed_out) = match wait {
-                Ok((guard, result)) => (guard, result.timed_out()),
-                Err(poisoned) => (poisoned.into_inner().0, false),
-            };
+            (ended, timed_out) = lock::wait_for(&self.both, ended, HALF_OPEN);
             if ended.halves < 2 && timed_out && before == self.steps() {
                 ended.reason = Some(Close::HalfOpen);
                 let _ = self.client.shutdown(Shutdown::Both);
                 let _ = self.far.shutdown(Shutdown::Both);
             }
-        }
-    }
-}
-
-/// Reads what is there, 0 at the end; None if nothing comes within the socket's timeout.
-pub fn read_soon(mut from: &TcpStream, buf: &mut [u8]) -> std::io::Result<Option<usize>> {
-    loop {
-        match from.read(buf) {
-            Ok(n) => return Ok(Some(n)),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(e) => return Err(e),
         }
     }
 }

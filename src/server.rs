@@ -1,39 +1,35 @@
 //! Start order, signals, stop. Everything that can fail at start fails before the first thread, with
 //! a sentence that names the file, port or user.
 
-mod files;
-mod ports;
-mod start_block;
-mod statistics;
-
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
-use start_block::Found;
-
-use crate::admin_http::FileFacts;
-use crate::backend::{self, Setup};
-use crate::capacity::{self, Capacity, Demand};
-use crate::client::tls::FakeTls;
-use crate::client::{Places, Rules, accept};
-use crate::dcs::{Dcs, Request};
-use crate::direct::{self, table::Table};
-use crate::handover::Direct;
-use crate::nat::NatRules;
-use crate::options::{Config, Domain};
-use crate::replay::Seen;
-use crate::sites::{self, LeadsBack, Sites};
-use crate::sys::{self, Signal};
-use crate::{access, buffers, clock, links, log, registry, stats, threads};
-
-/// Why the server did not start; the whole sentence.
-#[derive(Debug)]
-pub struct Fatal(pub String);
+use crate::base::gauge::Gauge;
+use crate::base::lock::Mutex;
+use crate::base::sys::{self, Signal};
+use crate::base::{buffers, clock, log, threads};
+use crate::direct::Direct;
+use crate::direct::table::{self, Table};
+use crate::door::replay::Seen;
+use crate::door::rules::{FakeTls, Fallback, Road, Rules};
+use crate::door::sites::{Domain, LeadsBack, Sites};
+use crate::door::{accept, probe};
+use crate::middle::dcs::{Dcs, Request};
+use crate::middle::nat::NatRules;
+use crate::middle::registry;
+use crate::middle::session::Middle;
+use crate::middle::slot::{self, Setup};
+use crate::operator::capacity::{self, Capacity, Demand};
+use crate::operator::options::Config;
+use crate::operator::pages::FileFacts;
+use crate::operator::privileges::drop_privileges;
+use crate::operator::start_block::Found;
+use crate::operator::{Fatal, access, files, links, ports, start_block, statistics};
+use crate::stats;
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
@@ -42,10 +38,10 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (requests, inbox) = unbounded();
     let (dcs, read) = middle_mode(&config, &requests)?.unzip();
     facts.config = read;
-    let table = direct_table(&config, dcs.is_some())?;
+    let table = table(&config)?;
     let secrets = access::load(&config).map_err(Fatal)?;
     let domains = access::domains(&config, &secrets.entries);
-    statistics::set_up(&secrets, dcs.as_ref(), table.as_ref());
+    statistics::set_up(&secrets, dcs.as_ref(), &table);
     let listeners = ports::listen(&config)?;
     let stats_sockets = ports::bind_stats(&config)?;
     let addresses = ports::addresses_of(&listeners)?;
@@ -82,13 +78,9 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         tls,
         padded_only: config.padded_only,
         clear: config.clear,
-        ad_tag: config.ad_tag,
-        nat: NatRules(config.nat_rules.clone()),
-        dcs,
-        direct: table.map(|table| direct_mode(&config, table)),
-        fallbacks: Places::new(capacity.fallbacks),
+        road: road(&config, dcs, table, capacity.fallbacks),
     });
-    rules.sets().for_each(|set| set.start_first());
+    rules.sets().iter().for_each(|set| set.start_first());
     statistics::start(&config, &stats_sockets, facts, &rules)?;
     start_threads(&listeners, &rules, capacity.clients, requests)
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
@@ -148,62 +140,40 @@ fn fake_tls(
         skew: config.tls_skew,
         hybrid: config.tls_hybrid,
         allow_plain: config.allow_plain,
-        places: Places::new(config.mask_max),
+        mask_max: config.mask_max,
     }))
 }
 
-/// Where data centres are: for everybody in direct mode, in middle mode for those whose middle proxies
-/// can't be reached; not with a sponsored channel, which only middle proxies know.
-fn direct_table(config: &Config, middle: bool) -> Result<Option<Table>, Fatal> {
-    if middle && (!config.fallback || config.ad_tag.is_some()) {
-        return Ok(None);
-    }
-    Ok(Some(Table {
+/// Where data centres are.
+fn table(config: &Config) -> Result<Table, Fatal> {
+    Ok(Table {
         overrides: files::overrides(config)?,
-        ipv6: direct::has_ipv6(),
+        ipv6: table::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
-    }))
+    })
 }
 
-fn direct_mode(config: &Config, table: Table) -> Direct {
-    let setup = direct::Setup {
+/// The way to Telegram: middle mode with data centres, else direct mode.
+fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road {
+    let direct = Direct {
         table,
         source: config.address,
     };
-    Box::new(move |client| direct::serve(&setup, client))
-}
-
-/// Whom the server runs as.
-enum Identity {
-    /// As it was started.
-    Unchanged,
-    /// As root, because there was nobody else to be.
-    Root,
-}
-
-fn drop_privileges(user: Option<&str>) -> Result<Identity, Fatal> {
-    if !sys::is_root() {
-        return Ok(Identity::Unchanged);
-    }
-    let candidates = match user {
-        Some(user) => vec![user],
-        None => vec!["mtproxy", "nobody"],
+    let Some(dcs) = dcs else {
+        return Road::Direct(direct);
     };
-    for name in candidates {
-        match sys::become_user(name) {
-            Ok(true) => return Ok(Identity::Unchanged),
-            Ok(false) => {}
-            // A container may not let root become somebody else; then it isn't much of a root.
-            Err(e) if user.is_none() && e.kind() == ErrorKind::PermissionDenied => {
-                return Ok(Identity::Root);
-            }
-            Err(e) => return Err(Fatal(format!("can't become user {name}: {e}"))),
-        }
-    }
-    match user {
-        Some(user) => Err(Fatal(format!("-u {user}: there is no such user"))),
-        None => Ok(Identity::Root),
-    }
+    let middle = Middle {
+        dcs,
+        nat: NatRules(config.nat_rules.clone()),
+        ad_tag: config.ad_tag,
+    };
+    // A sponsored channel is known to middle proxies only.
+    let fallback = (config.fallback && config.ad_tag.is_none()).then_some(Fallback {
+        direct,
+        clients: Gauge::new(),
+        most: fallbacks,
+    });
+    Road::Middle(middle, fallback)
 }
 
 fn set_bounds(config: &Config, capacity: &Capacity) {
@@ -239,9 +209,12 @@ fn start_threads(
     }
     if let Some(tls) = &rules.tls {
         let sites = tls.sites.clone();
-        threads::spawn("mask", move || {
-            while !threads::guarded(|| sites::probe::run(&sites)) {}
-        })?;
+        threads::spawn(
+            "mask",
+            move || {
+                while !threads::guarded(|| probe::run(&sites)) {}
+            },
+        )?;
     }
     threads::spawn("signal", move || watch_signals(&requests))
 }
@@ -278,8 +251,8 @@ fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
             Request::StartSlot { set, slot } => (set, slot),
             Request::Stop => return,
         };
-        if let (Some(set), Some(setup)) = (rules.sets().nth(set), setup)
-            && let Err(e) = backend::start_slot(set.clone(), slot, setup.clone())
+        if let (Some(set), Some(setup)) = (rules.sets().get(set), setup)
+            && let Err(e) = slot::start_slot(set.clone(), slot, setup.clone())
         {
             set.slot_failed();
             log::event(format_args!(
@@ -295,7 +268,7 @@ fn stop(listeners: &[Arc<TcpListener>], rules: &Rules) {
     log::event(format_args!("stopping"));
     listeners.iter().for_each(|l| sys::shut_down_listener(l));
     registry::finish_all();
-    rules.sets().for_each(|set| set.stop());
+    rules.sets().iter().for_each(|set| set.stop());
     let all_gone = registry::wait_empty(limits::STOP_DRAIN);
     log::event(format_args!("stopped drained={all_gone}"));
     log::event(format_args!("{}", stats::summary()));

@@ -2,7 +2,7 @@
 //! Where it is missing the tests say so and pass; `.ci/run` installs it.
 
 use crate::support::proxy::Files;
-use mtproxy::proto::qr::{MAX_TEXT, QUIET, Qr};
+use mtproxy::formats::qr::{MAX_TEXT, QUIET, Qr};
 use std::io::Write;
 use std::process::Command;
 

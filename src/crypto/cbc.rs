@@ -6,7 +6,7 @@ use aes::cipher::{
     BlockSizeUser, KeyInit, consts::U16,
 };
 
-use super::ctr::StreamKey;
+use crate::crypto::ctr::StreamKey;
 
 /// Bytes of a cipher block.
 pub const BLOCK: usize = 16;

@@ -98,7 +98,9 @@ fn at(table: &[u32; 256], byte: u8) -> u32 {
 /// left goes through the table.
 #[cfg(target_arch = "x86_64")]
 pub mod clmul {
-    use super::{CRC32, CRC32_TABLES, CRC32C, CRC32C_TABLES, Tables, times_x, update};
+    use crate::crypto::crc32::{
+        CRC32, CRC32_TABLES, CRC32C, CRC32C_TABLES, Tables, times_x, update,
+    };
     use core::arch::x86_64::{
         __m128i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_unpackhi_epi64,
         _mm_xor_si128,

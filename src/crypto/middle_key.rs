@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use md5::{Digest, Md5};
 use sha1::Sha1;
 
-use super::ctr::StreamKey;
+use crate::crypto::ctr::StreamKey;
 
 /// What both ends know once the nonces have been exchanged.
 pub struct KeyInputs<'a> {

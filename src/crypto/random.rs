@@ -1,7 +1,7 @@
 //! Random padding without a system call each: AES-256-CTR keystream, seeded by the system once per
 //! thread. Not for keys or nonces.
 
-use super::ctr::{Ctr, StreamKey};
+use crate::crypto::ctr::{Ctr, StreamKey};
 
 /// Bytes of seed: a key and a first counter block.
 pub const SEED_LEN: usize = 48;

@@ -6,47 +6,47 @@
 //! deciphered. The price: the same ciphertext runs on both legs. A client that doesn't obfuscate has no
 //! such stream: for it bytes are deciphered downwards, too.
 
-mod dial;
 mod relay;
 pub mod table;
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::HEADER_LEN;
+use mtproxy::limits::DC_CONNECT;
 use mtproxy::proto::obfuscated2::{self, Offer};
 
-use crate::handover::Handover;
-use crate::stats::{self, Close, DIRECT, STATS};
-use crate::sys;
-pub use dial::has_ipv6;
+use crate::base::gauge::Gauge;
+use crate::base::{net, sys};
+use crate::stats::{self, Close, DIRECT, Guest, STATS};
+use crate::stream::ClientStream;
 use table::Table;
 
-/// What is the same for every client.
-pub struct Setup {
+/// The road straight to data centres.
+pub struct Direct {
     /// Where data centres are.
     pub table: Table,
     /// --address: where connections come from.
     pub source: Option<Ipv4Addr>,
 }
 
-/// Serves a client to its end, and counts it.
-pub fn serve(setup: &Setup, mut client: Handover) -> Close {
-    match connect(setup, &mut client) {
-        Ok(Connected { dc, offer, down }) => {
-            let layers = relay::Layers {
-                receive: client.accepted.receive,
-                send: offer.send,
-                down,
-                tls: client.tls,
-                traffic: client.guest.0,
-            };
-            let _present = DIRECT.enter();
-            relay::run(client.socket, dc, layers, client.small)
-        }
-        Err(reason) => reason.counted(),
+impl Direct {
+    /// Serves a client to its end.
+    pub fn serve(&self, socket: TcpStream, mut stream: ClientStream, mut guest: Guest) -> Close {
+        let connected = connect(self, &mut stream, &guest);
+        let reason = match connected {
+            Ok(Connected { dc, offer, down }) => {
+                let _place = Gauge::enter(&DIRECT);
+                let up = relay::Up {
+                    stream,
+                    send: offer.send,
+                };
+                relay::run(socket, dc, up, down, guest.traffic)
+            }
+            Err(reason) => reason,
+        };
+        guest.ended(reason)
     }
 }
 
@@ -63,35 +63,43 @@ struct Connected {
 /// and its own stream if that isn't the client's. Not inlined: an idle client's thread would keep the
 /// stack that only this needs.
 #[inline(never)]
-fn connect(setup: &Setup, client: &mut Handover) -> Result<Connected, Close> {
-    let (addresses, known) = setup.table.addresses(client.accepted.dc);
+fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Connected, Close> {
+    let accepted = &stream.layers.accepted;
+    let (addresses, known) = road.table.addresses(accepted.dc);
     if !known {
         STATS.direct_unknown_dcs.add(1);
     }
     let begun = Instant::now();
-    let dc = dial::dial(&addresses, setup.source).ok_or(Close::DcUnreachable)?;
-    let times = stats::dials(client.guest.0.dc);
-    times.connect.add(begun.elapsed());
+    let dc = dial(&addresses, road.source).ok_or(Close::DcUnreachable)?;
+    stats::dials(guest.traffic.dc).connect.add(begun.elapsed());
     STATS.direct_connects.add(1);
-    let mut offer = draw(client).ok_or(Close::DcLost)?;
-    let pending = &mut client.small[client.pending.clone()];
-    offer.send.apply(pending);
-    open(&dc, &offer.header, pending).map_err(|_| Close::DcLost)?;
-    let traffic = client.guest.0;
-    traffic.direct_up_bytes.add(pending.len() as u64);
-    let down = match client.accepted.send {
+    let mut offer = draw(stream).ok_or(Close::DcLost)?;
+    let down = match stream.layers.accepted.send {
         Some(_) => None,
         None => Some(Box::new(Ctr::new(&offer.receive))),
     };
+    let pending = &mut stream.small[stream.pending.clone()];
+    offer.send.apply(pending);
+    let mut parts = [IoSlice::new(&offer.header), IoSlice::new(pending)];
+    net::write_all(&dc, &mut parts).map_err(|_| Close::DcLost)?;
+    guest.traffic.direct_up_bytes.add(pending.len() as u64);
     Ok(Connected { dc, offer, down })
+}
+
+#[inline(never)] // see `connect`
+fn dial(addresses: &[std::net::SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
+    let dc = net::dial_any(addresses, source, DC_CONNECT).ok()?;
+    dc.set_write_timeout(None).ok()?;
+    sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME).ok()?;
+    Some(dc)
 }
 
 /// Our header; drawn again while it would begin as something else does.
 #[inline(never)] // see `connect`
-fn draw(client: &Handover) -> Option<Box<Offer>> {
-    let accepted = &client.accepted;
+fn draw(stream: &ClientStream) -> Option<Box<Offer>> {
+    let accepted = &stream.layers.accepted;
+    let (transport, dc) = (accepted.transport, accepted.dc);
     loop {
-        let (transport, dc) = (accepted.transport, accepted.dc);
         let offer = match &accepted.send {
             Some(mirrored) => {
                 let random = sys::random_array().ok()?;
@@ -103,16 +111,4 @@ fn draw(client: &Handover) -> Option<Box<Offer>> {
             return offer.map(Box::new);
         }
     }
-}
-
-/// Header and what the client has sent behind its own, in one segment.
-#[inline(never)] // see `connect`
-fn open(mut dc: &TcpStream, header: &[u8; HEADER_LEN], pending: &[u8]) -> std::io::Result<()> {
-    let sent = dc.write_vectored(&[IoSlice::new(header), IoSlice::new(pending)])?;
-    let header_left = header.get(sent..).unwrap_or_default();
-    let pending_left = pending
-        .get(sent.saturating_sub(HEADER_LEN)..)
-        .unwrap_or_default();
-    dc.write_all(header_left)?;
-    dc.write_all(pending_left)
 }

@@ -6,64 +6,68 @@
 //! record layer comes off upwards, and downwards bytes go through a buffer: a pipe would have to be
 //! emptied record by record, which costs more than the copy.
 
-use std::io::{ErrorKind, IoSlice, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::{PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_COPY, RELAY_LINGER, RELAY_STEP};
-use mtproxy::proto::faketls::record::{self, Deframer, Sizer};
+use mtproxy::proto::faketls::record::{self, Sizer};
 
-use crate::buffers::{self, Buffer};
-use crate::clock;
+use crate::base::buffers::{self, Buffer};
+use crate::base::lock::Mutex;
+use crate::base::sys::Pipe;
+use crate::base::{clock, net, records};
 use crate::pair::{self, Broken, Half, Pair};
-use crate::records;
 use crate::stats::{Close, Traffic};
-use crate::sys::Pipe;
+use crate::stream::{ClientStream, Layers};
 
-/// What is done to bytes on their way.
-pub struct Layers {
+/// The way up.
+pub struct Up<'a> {
     /// The client's stream to us.
-    pub receive: Ctr,
-    /// Our stream to the data centre.
+    pub stream: ClientStream<'a>,
+    /// Ours to the data centre.
     pub send: Ctr,
-    /// The data centre's stream to us, if the client expects another.
-    pub down: Option<Box<Ctr>>,
-    /// In fake TLS: takes the client's records apart. Then the client gets records, too.
-    pub tls: Option<Deframer>,
-    /// Counts bytes.
-    pub traffic: &'static Traffic,
 }
 
 /// The way down.
 struct Down {
-    /// What comes is deciphered.
+    /// What comes is deciphered, if the client expects another stream than the data centre's.
     cipher: Option<Box<Ctr>>,
     /// In fake TLS.
     sizer: Option<Sizer>,
     traffic: &'static Traffic,
 }
 
-/// Relays until both halves have ended; counts and says what ended first.
-pub fn run(client: TcpStream, dc: TcpStream, mut layers: Layers, small: &mut [u8]) -> Close {
+/// Relays until both halves have ended; says what ended first.
+pub fn run(
+    client: TcpStream,
+    dc: TcpStream,
+    mut up: Up,
+    down: Option<Box<Ctr>>,
+    traffic: &'static Traffic,
+) -> Close {
     let pair = Arc::new(Pair::new(client, dc));
     let down = Down {
-        cipher: layers.down.take(),
-        sizer: layers.tls.as_ref().map(|_| Sizer::new()),
-        traffic: layers.traffic,
+        cipher: down,
+        sizer: up.stream.layers.is_tls().then(Sizer::new),
+        traffic,
     };
-    let up = |pair: &Pair| relay_up(pair, &mut layers, small);
+    let up = |pair: &Pair| relay_up(pair, &mut up, traffic);
     let down = move |pair: &Pair| relay_down(pair, down);
-    pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down).counted()
+    pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down)
 }
 
-fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
+fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
+    let Up { stream, send } = up;
+    let ClientStream { layers, small, .. } = stream;
     // It may have been broken behind the first record already.
-    refuse_broken(layers)?;
+    layers.check().map_err(Broken::Client)?;
+    let mut pass = |bytes: &mut [u8]| pass_up(pair, layers, send, traffic, bytes);
     loop {
-        let mut n = read(&pair.client, small, CLIENT_LOST)?;
-        let mut taken = pass_up(pair, layers, &mut small[..n])?;
+        let mut n = read(&pair.client, &mut **small, CLIENT_LOST)?;
+        let mut taken = pass(&mut small[..n])?;
         if taken && n == small.len() && buffers::excess() == 0 {
             let mut large = Buffer::new(RELAY_STEP);
             linger(&pair.client, Some(RELAY_LINGER));
@@ -72,7 +76,7 @@ fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
                     Some(step) => n = step,
                     None => break,
                 }
-                taken = pass_up(pair, layers, &mut large[..n])?;
+                taken = pass(&mut large[..n])?;
                 if n < RELAY_BUSY {
                     break;
                 }
@@ -84,32 +88,27 @@ fn relay_up(pair: &Pair, layers: &mut Layers, small: &mut [u8]) -> Half {
             return Ok(());
         }
         if !taken {
-            return discard(pair, small);
+            return discard(pair, &mut **small);
         }
     }
 }
 
-/// Whether the data centre takes these bytes.
-fn pass_up(pair: &Pair, layers: &mut Layers, mut bytes: &mut [u8]) -> Result<bool, Broken> {
-    if let Some(tls) = &mut layers.tls {
-        let len = tls.deframe(bytes);
-        bytes = &mut bytes[..len];
-    }
-    layers.receive.apply(bytes);
-    layers.send.apply(bytes);
+/// Whether the data centre takes these bytes. An error once the client has sent a wrong record.
+fn pass_up(
+    pair: &Pair,
+    layers: &mut Layers,
+    send: &mut Ctr,
+    traffic: &Traffic,
+    bytes: &mut [u8],
+) -> Result<bool, Broken> {
+    let len = layers.strip(bytes);
+    let bytes = &mut bytes[..len];
+    send.apply(bytes);
     pair.step();
-    layers.traffic.direct_up_bytes.add(bytes.len() as u64);
+    traffic.direct_up_bytes.add(len as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
-    refuse_broken(layers)?;
+    layers.check().map_err(Broken::Client)?;
     Ok(taken)
-}
-
-/// An error once the client has sent a wrong record.
-fn refuse_broken(layers: &Layers) -> Half {
-    match &layers.tls {
-        Some(tls) if tls.is_broken() => Err(Broken::Client(Close::BadRecord)),
-        _ => Ok(()),
-    }
 }
 
 /// The data centre takes no more, but what it has sent is still on its way to the client. Closing
@@ -214,7 +213,7 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
             None => (&pair.client).write_all(&large[..n]),
             Some(sizer) => records::cut(sizer, &large[..n], |parts| {
                 pair.step();
-                write_parts(&pair.client, parts)
+                net::write_all(&pair.client, parts)
             }),
         };
         sent.map_err(|_| CLIENT_LOST)?;
@@ -222,17 +221,6 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
             return Ok(n);
         }
     }
-}
-
-fn write_parts(mut socket: &TcpStream, mut parts: &mut [IoSlice]) -> std::io::Result<()> {
-    while !parts.is_empty() {
-        match socket.write_vectored(parts) {
-            Ok(n) => IoSlice::advance_slices(&mut parts, n),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 const CLIENT_LOST: Broken = Broken::Client(Close::ClientLost);
@@ -246,30 +234,24 @@ fn linger(socket: &TcpStream, wait: Option<Duration>) {
 
 /// Reads what is there; None if nothing comes within the socket's timeout.
 fn read_soon(from: &TcpStream, buf: &mut [u8], lost: Broken) -> Result<Option<usize>, Broken> {
-    pair::read_soon(from, buf).map_err(|_| lost)
+    net::read_soon(from, buf).map_err(|_| lost)
 }
 
 /// Reads what is there; 0 at the end.
 fn read(from: &TcpStream, buf: &mut [u8], lost: Broken) -> Result<usize, Broken> {
-    loop {
-        match pair::read_soon(from, buf) {
-            Ok(Some(n)) => return Ok(n),
-            Ok(None) => {}
-            Err(_) => return Err(lost),
-        }
-    }
+    net::read(from, buf).map_err(|_| lost)
 }
 
 /// Pipes that are empty and wait for their next use.
 static PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 
 fn take_pipe() -> Option<Pipe> {
-    let kept = PIPES.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let kept = PIPES.lock().pop();
     kept.or_else(|| Pipe::new(RELAY_STEP).ok())
 }
 
 fn keep_pipe(pipe: Pipe) {
-    let mut pipes = PIPES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pipes = PIPES.lock();
     if pipes.len() < PIPES_KEPT {
         pipes.push(pipe);
     }
@@ -280,6 +262,7 @@ mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
     use mtproxy::limits::READ_SMALL;
+    use mtproxy::proto::obfuscated2::Accepted;
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
     use std::io::Read;
@@ -309,14 +292,19 @@ mod tests {
         crate::stats::traffic_of(0, DcId(2), Transport::Abridged)
     }
 
-    fn layers() -> Layers {
-        Layers {
-            receive: cipher(1),
+    /// Relays a client whose stream is cipher 1, over a stream to the data centre of cipher 2.
+    fn relay(client: TcpStream, dc: TcpStream) -> Close {
+        let mut accepted = Accepted::clear(Transport::Abridged, DcId(2));
+        accepted.receive = cipher(1);
+        let up = Up {
+            stream: ClientStream {
+                layers: Layers::new(Box::new(accepted), None),
+                small: &mut [0; READ_SMALL],
+                pending: 0..0,
+            },
             send: cipher(2),
-            down: None,
-            tls: None,
-            traffic: traffic(),
-        }
+        };
+        run(client, dc, up, None, traffic())
     }
 
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.
@@ -380,7 +368,7 @@ mod tests {
     #[test]
     fn both_halves_end_one_after_the_other() {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let relaying = thread::spawn(move || run(client, dc, layers(), &mut [0; READ_SMALL]));
+        let relaying = thread::spawn(move || relay(client, dc));
         let up = noise(3_000_000);
         let mut wire = up.clone();
         cipher(1).apply(&mut wire);
@@ -407,7 +395,7 @@ mod tests {
     #[test]
     fn a_data_centre_that_closes_while_the_client_speaks_loses_nothing() {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let relaying = thread::spawn(move || run(client, dc, layers(), &mut [0; READ_SMALL]));
+        let relaying = thread::spawn(move || relay(client, dc));
         let down = noise(3_000_000);
         let answer = down.clone();
         let answering = thread::spawn(move || far_dc.write_all(&answer).unwrap());

@@ -1,6 +1,6 @@
 //! Addresses of Telegram's data centres (protocol.md 8.6), and what --dc-override puts in their place.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use mtproxy::limits::DEFAULT_DC;
 use mtproxy::proto::wire::DcId;
@@ -131,6 +131,15 @@ impl Table {
                 .collect(),
         )
     }
+}
+
+/// Whether the system knows where to send packets for data centres' IPv6 addresses. Sends none.
+pub fn has_ipv6() -> bool {
+    const SOMEWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xa);
+    let any = (Ipv6Addr::UNSPECIFIED, 0);
+    UdpSocket::bind(any)
+        .and_then(|socket| socket.connect((SOMEWHERE, 443)))
+        .is_ok()
 }
 
 #[cfg(test)]

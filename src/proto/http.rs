@@ -12,14 +12,12 @@
 //! A line may end in LF alone. Without a version the first line is all. Answers to the C proxy's
 //! `net-http-server.c`.
 
-pub mod date;
-
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
 
+use crate::formats::date::HttpDate;
 use crate::limits::MAX_HTTP_HEAD;
-use date::HttpDate;
 
 /// A method that is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! Which client messages may be forwarded to a middle proxy (protocol.md 7.4). A message is opaque
 //! but for its first 28 bytes; whoever holds the secret chooses them.
 
-use super::wire::Reader;
 use crate::limits::{MIN_ENCRYPTED_MESSAGE, MIN_MESSAGE};
+use crate::proto::wire::Reader;
 
 /// A message that may be forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

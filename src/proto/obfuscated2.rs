@@ -14,11 +14,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::secret::Secret;
-use super::transport::Transport;
-use super::wire::{DcId, Reader};
 use crate::crypto::ctr::{Ctr, StreamKey};
 use crate::limits::HEADER_LEN;
+use crate::proto::secret::Secret;
+use crate::proto::transport::Transport;
+use crate::proto::wire::{DcId, Reader};
 
 /// A client that is let in: by a header that some secret fits, or without one.
 pub struct Accepted {

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::wire::Writer;
+use crate::proto::wire::Writer;
 
 /// Longest header, bytes: IPv6.
 pub const MAX_LEN: usize = 52;

@@ -4,10 +4,10 @@
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
-use super::mtproto::Kind;
-use super::transport::Transport;
-use super::wire::{AdTag, ConnId, Reader, Writer};
 use crate::limits::MAX_HTTP_FIELD;
+use crate::proto::mtproto::Kind;
+use crate::proto::transport::Transport;
+use crate::proto::wire::{AdTag, ConnId, Reader, Writer};
 
 const PROXY_REQ: u32 = 0x36ce_f1ee;
 const PROXY_ANS: u32 = 0x4403_da0d;

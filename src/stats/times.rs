@@ -1,12 +1,12 @@
 //! How long it took to reach Telegram: histograms by data centre.
 
-use std::sync::{Mutex, PoisonError};
+use crate::base::lock::Mutex;
 use std::time::Duration;
 
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
 
-use super::Counter;
+use crate::base::gauge::Counter;
 
 /// How often something took how long.
 #[derive(Default)]
@@ -57,7 +57,7 @@ static DIALS: Mutex<Vec<&Dials>> = Mutex::new(Vec::new());
 
 /// Those of a data centre.
 pub fn dials(dc: DcId) -> &'static Dials {
-    let mut all = DIALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = DIALS.lock();
     if let Some(dials) = all.iter().find(|dials| dials.dc == dc) {
         return dials;
     }
@@ -73,7 +73,7 @@ pub fn dials(dc: DcId) -> &'static Dials {
 
 /// Those of every data centre that was dialled.
 pub fn all_dials() -> Vec<&'static Dials> {
-    DIALS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    DIALS.lock().clone()
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@
 //!
 //! Combinations are bounded: ids that are not served count for the data centre that serves them.
 
+use crate::base::lock::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{MutexGuard, OnceLock};
 
 use mtproxy::proto::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
-use super::{Counter, Row, add_rows};
+use super::{Close, Row, add_rows};
+use crate::base::gauge::Counter;
 
 macro_rules! traffic {
     ($($field:ident $name:ident: $help:literal,)*) => {
@@ -95,7 +97,7 @@ static SETUP: OnceLock<Setup> = OnceLock::new();
 static KINDS: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
 
 fn kinds() -> MutexGuard<'static, Vec<&'static Traffic>> {
-    KINDS.lock().unwrap_or_else(PoisonError::into_inner)
+    KINDS.lock()
 }
 
 /// Says what secrets there are, in their order, which data centres are served, and which of them
@@ -142,7 +144,11 @@ pub fn of(secret: usize, dc: DcId, transport: Transport) -> &'static Traffic {
 }
 
 /// A client whose handshake is done, among those that are like it. Leaves when dropped.
-pub struct Guest(pub &'static Traffic);
+pub struct Guest {
+    /// Counts what it moves.
+    pub traffic: &'static Traffic,
+    counted: bool,
+}
 
 impl Guest {
     /// Enters; None, and counted as refused, if the secret's limit of clients is reached.
@@ -164,14 +170,26 @@ impl Guest {
         let traffic = of(secret, dc, transport);
         traffic.open.fetch_add(1, Ordering::Relaxed);
         traffic.clients.add(1);
-        Some(Guest(traffic))
+        Some(Guest {
+            traffic,
+            counted: false,
+        })
+    }
+
+    /// Counts why it ended. To be called before the client can see it.
+    pub fn ended(&mut self, reason: Close) -> Close {
+        self.counted = true;
+        reason.counted()
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(label) = labels().get(self.0.secret) {
+        if !self.counted {
+            Close::Panicked.counted();
+        }
+        self.traffic.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(label) = labels().get(self.traffic.secret) {
             label.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -189,19 +207,22 @@ mod tests {
         set_up(&entries, vec![DcId(1), DcId(2)], DcId(2));
         let enter = |dc| Guest::enter(1, DcId(dc), Transport::Abridged);
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
-        assert_eq!((first.0.dc, second.0.dc), (DcId(1), DcId(2)));
+        assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
         let bob = &labels()[1];
         assert!(enter(1).is_none());
         assert_eq!((bob.name.as_str(), bob.refused.value()), ("bob", 1));
         drop(first);
         assert_eq!(bob.open.load(Ordering::Relaxed), 1);
         let third = enter(-300).unwrap();
-        assert!(std::ptr::eq(third.0, second.0));
-        assert_eq!(third.0.open.load(Ordering::Relaxed), 2);
-        assert_eq!(third.0.clients.value(), 2);
-        third.0.query_bytes.add(5);
-        third.0.direct_up_bytes.add(6);
-        assert_eq!((third.0.up_bytes(), third.0.down_bytes()), (11, 0));
+        assert!(std::ptr::eq(third.traffic, second.traffic));
+        assert_eq!(third.traffic.open.load(Ordering::Relaxed), 2);
+        assert_eq!(third.traffic.clients.value(), 2);
+        third.traffic.query_bytes.add(5);
+        third.traffic.direct_up_bytes.add(6);
+        assert_eq!(
+            (third.traffic.up_bytes(), third.traffic.down_bytes()),
+            (11, 0)
+        );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
             .map(|_| Guest::enter(0, DcId(2), Transport::Abridged).unwrap())

@@ -10,9 +10,9 @@ use core::hint::black_box;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::fields::Fields;
-use super::record::HEADER;
 use crate::limits::{MAX_HELLO, MAX_HELLO_RECORDS};
+use crate::proto::faketls::fields::Fields;
+use crate::proto::faketls::record::HEADER;
 use crate::proto::secret::Secret;
 
 /// How far what has come is a ClientHello.

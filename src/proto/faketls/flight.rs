@@ -5,10 +5,12 @@
 
 use core::fmt;
 
-use super::client_hello::{Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, X25519_GROUP};
-use super::fields::Fields;
-use super::record::HEADER;
-use super::server_hello::Look;
+use crate::proto::faketls::client_hello::{
+    Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, X25519_GROUP,
+};
+use crate::proto::faketls::fields::Fields;
+use crate::proto::faketls::record::HEADER;
+use crate::proto::faketls::server_hello::Look;
 
 /// What a server sent up to the point where it waits for the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,14 +1,14 @@
 //! What is known of a site's first flight, and how a client is answered with it (protocol.md 5.4,
 //! 5.5).
 
-use super::client_hello::{Cipher, ClientHello};
-use super::flight::Flight;
-use super::probe::Kind;
-use super::record::HEADER;
-use super::server_hello::{CHANGE_CIPHER, Look, answer_len};
 use crate::limits::{
     FALLBACK_FLIGHT, FALLBACK_FLIGHT_SPREAD, FLIGHTS_KEPT, MAX_FLIGHT, MIN_FLIGHT,
 };
+use crate::proto::faketls::client_hello::{Cipher, ClientHello};
+use crate::proto::faketls::flight::Flight;
+use crate::proto::faketls::probe::Kind;
+use crate::proto::faketls::record::HEADER;
+use crate::proto::faketls::server_hello::{CHANGE_CIPHER, Look, answer_len};
 
 /// What is known of a site; nothing at first.
 #[derive(Clone, Default)]

@@ -5,14 +5,14 @@
 
 use alloc::vec::Vec;
 
-use super::client_hello::{
+use crate::proto::faketls::client_hello::{
     CLIENT_HELLO, Cipher, ClientHello, HANDSHAKE, HYBRID_GROUP, KEY_SHARE, SERVER_NAME,
     X25519_GROUP,
 };
-use super::server_hello::public_key;
+use crate::proto::faketls::server_hello::public_key;
 
-pub use super::flight::{Flight, Unusable, read};
-pub use super::model::{Choice, Model};
+pub use crate::proto::faketls::flight::{Flight, Unusable, read};
+pub use crate::proto::faketls::model::{Choice, Model};
 
 /// Kinds of hello that servers answer differently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,11 +5,11 @@
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use super::client_hello::{
+use crate::limits::MAX_FLIGHT;
+use crate::proto::faketls::client_hello::{
     Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, RANDOM_AT, RANDOM_END, X25519_GROUP, hmac,
 };
-use super::record;
-use crate::limits::MAX_FLIGHT;
+use crate::proto::faketls::record;
 use crate::proto::secret::Secret;
 use crate::proto::wire::Writer;
 

@@ -1,0 +1,135 @@
+//! Sockets against real deadlines. A socket's own timeout starts anew with each call, so before each
+//! one it is set to what is left: a byte a second extends nothing. Calls that a stopped and continued
+//! process finds interrupted are repeated.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::sys;
+
+/// What is left until `deadline`; None if nothing is.
+pub fn left(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left)
+}
+
+/// Reads what is there, 0 at the end. `WouldBlock` if the socket has a timeout and it passed.
+pub fn read(mut socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buf) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// As [`read`], but `TimedOut` if nothing comes before the deadline.
+#[inline(never)] // an idle thread's stack keeps what is inlined above it
+pub fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    socket.set_read_timeout(Some(left(deadline).ok_or(ErrorKind::TimedOut)?))?;
+    read(socket, buf).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => e,
+    })
+}
+
+/// Reads what is there, 0 at the end; None if nothing comes within the socket's timeout.
+pub fn read_soon(from: &TcpStream, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    match read(from, buf) {
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Writes everything before the deadline, `TimedOut` otherwise.
+pub fn write_before(deadline: Instant, mut socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        socket.set_write_timeout(Some(left(deadline).ok_or(ErrorKind::TimedOut)?))?;
+        match socket.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes some of the parts; `WouldBlock` if the socket has a timeout and it passed.
+pub fn write_some(mut socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
+    loop {
+        match socket.write_vectored(parts) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            result => return result,
+        }
+    }
+}
+
+/// Writes all parts.
+pub fn write_all(socket: &TcpStream, mut parts: &mut [IoSlice]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0); // empty ones in front
+    while !parts.is_empty() {
+        let n = write_some(socket, parts)?;
+        IoSlice::advance_slices(&mut parts, n);
+    }
+    Ok(())
+}
+
+/// Connects to the first of several addresses that answers, within one deadline for all: a silent
+/// address takes its share of the time only. The error is the last one.
+#[inline(never)] // as `read_before`
+pub fn dial_any(
+    addresses: &[SocketAddr],
+    source: Option<Ipv4Addr>,
+    within: Duration,
+) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + within;
+    let mut error = ErrorKind::AddrNotAvailable.into();
+    for (to_try, address) in (1..=addresses.len() as u32).rev().zip(addresses) {
+        let Some(left) = left(deadline) else { break };
+        match sys::dial(*address, source, left / to_try) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => error = e,
+        }
+    }
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_refusing_address_is_passed_over() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listen().local_addr().unwrap();
+        let open = listen();
+        let address = open.local_addr().unwrap();
+        let dial = |addresses: &[SocketAddr]| dial_any(addresses, None, Duration::from_secs(5));
+        let socket = dial(&[closed, address]).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), address);
+        let refused = dial(&[closed]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(dial(&[]).is_err());
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_late_whatever_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, _) = listener.accept().unwrap();
+        far.write_all(b"here").unwrap();
+        let late = read_before(Instant::now(), &near, &mut [0; 4]).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        let soon = Instant::now() + Duration::from_millis(1);
+        let mut buf = [0; 8];
+        let long = Instant::now() + Duration::from_secs(60);
+        assert_eq!(read_before(long, &near, &mut buf).unwrap(), 4);
+        let silent = read_before(soon, &near, &mut buf).unwrap_err();
+        assert_eq!(silent.kind(), ErrorKind::TimedOut);
+        drop(far);
+        assert_eq!(read_before(long, &near, &mut buf).unwrap(), 0);
+    }
+}

@@ -1,0 +1,57 @@
+//! Listeners: one thread each. A connection over the cap, or one that no thread can be had for, is
+//! closed and counted.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rules::Rules;
+use super::serve;
+use crate::base::gauge::Gauge;
+use crate::base::{log, threads};
+use crate::stats::{CLIENTS, STATS};
+
+/// Accepts clients until the listener is shut down.
+pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
+    let mut failing = false;
+    loop {
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                failing = false;
+                admit(socket, peer, rules, most);
+            }
+            Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            Err(e) => {
+                STATS.accept_calls_failed.add(1);
+                // No descriptors or no memory: the connection stays in the backlog, and asking
+                // again at once would only take the processor from whoever could free some.
+                if !std::mem::replace(&mut failing, true) {
+                    log::event(format_args!("accept_failed error=\"{e}\""));
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>, most: u32) {
+    STATS.inbound_connections_accepted.add(1);
+    let Some(place) = Gauge::try_enter(&CLIENTS, most) else {
+        STATS.accept_connection_limit_failed.add(1);
+        return;
+    };
+    let rules = rules.clone();
+    let job = move || {
+        let _place = place;
+        serve(&rules, socket, peer);
+    };
+    if !threads::run(Box::new(job)) {
+        STATS.accept_thread_failed.add(1);
+    }
+}

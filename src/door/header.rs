@@ -1,0 +1,197 @@
+//! A client's first bytes, up to the complete obfuscated2 header, against real deadlines: a byte a
+//! second does not extend them. Where there is no secret a client may begin otherwise: with a request
+//! over HTTP, and with --open it needn't obfuscate. In fake TLS (`tls`) there is more before that
+//! header. Without, bytes that fit no secret are read and discarded until the deadline, so that a
+//! stranger learns nothing from the answer or from its time.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::ops::Range;
+use std::time::Instant;
+
+use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, READ_SMALL};
+use mtproxy::proto::faketls::record::Deframer;
+use mtproxy::proto::http;
+use mtproxy::proto::obfuscated2::{self, Accepted};
+use mtproxy::proto::transport::Transport;
+
+use super::rules::Rules;
+use super::sites::Site;
+use crate::base::buffers::Buffer;
+use crate::base::net;
+use crate::middle::http::Start;
+use crate::stats::Close;
+use crate::stream::{ClientStream, Layers};
+
+/// Who a connection is.
+pub enum Found<'a> {
+    /// A client that knows a secret, if there is any.
+    Client(ClientStream<'a>),
+    /// Who is to be shown a site.
+    Stranger(Stranger<'a>),
+    /// Somebody who begins with a request over HTTP.
+    Http(Start<'a>),
+    /// Nobody: the connection is to be closed.
+    Ended(Close),
+}
+
+/// Who is to be shown a site.
+pub struct Stranger<'a> {
+    /// The one whose name was asked for, else the first.
+    pub site: &'a Site,
+    /// All that came.
+    pub received: Received<'a>,
+    /// The stranger has ended its half.
+    pub ended: bool,
+}
+
+/// What has come so far: on the thread's stack, or in a pooled buffer when it is more.
+pub struct Received<'a> {
+    pub small: &'a mut [u8; READ_SMALL],
+    pub large: Option<Buffer>,
+    pub len: usize,
+}
+
+impl Received<'_> {
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.large {
+            Some(large) => &large[..self.len],
+            None => &self.small[..self.len],
+        }
+    }
+}
+
+/// An accepted header, and where in the buffer the bytes behind it lie.
+pub struct Opened(Layers, Range<usize>);
+
+impl Opened {
+    /// The client whose header and first bytes are in `small`.
+    pub fn client(self, small: &mut [u8; READ_SMALL]) -> Found<'_> {
+        Found::Client(ClientStream {
+            layers: self.0,
+            small,
+            pending: self.1,
+        })
+    }
+}
+
+/// Reads all that comes before a client's packets, and what comes with it.
+pub fn enter<'a>(socket: &TcpStream, rules: &Rules, small: &'a mut [u8; READ_SMALL]) -> Found<'a> {
+    let deadline = Instant::now() + CLIENT_HANDSHAKE;
+    let mut len = 0;
+    if rules.secrets.is_empty() {
+        match without_header(socket, rules, small, &mut len, deadline) {
+            Ok(Begins::WithHeader) => {}
+            Ok(Begins::Clear(opened)) => return opened.client(small),
+            Ok(Begins::WithRequest) => {
+                return Found::Http(Start {
+                    small,
+                    len,
+                    deadline,
+                });
+            }
+            Err(reason) => return Found::Ended(reason),
+        }
+    }
+    match plain(socket, rules, small, &mut len, deadline) {
+        Ok(Some(opened)) => opened.client(small),
+        Ok(None) => {
+            discard(socket, deadline, small);
+            Found::Ended(Close::NoSecretFits)
+        }
+        Err(reason) => Found::Ended(reason),
+    }
+}
+
+/// How a connection begins where there is no secret.
+enum Begins {
+    /// Obfuscated, as far as can be seen.
+    WithHeader,
+    /// With a transport's own first bytes.
+    Clear(Opened),
+    /// With a request over HTTP.
+    WithRequest,
+}
+
+fn without_header(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+    len: &mut usize,
+    deadline: Instant,
+) -> Result<Begins, Close> {
+    while *len < 4 {
+        *len += read_before(deadline, socket, &mut small[*len..])?;
+        let clear = Transport::from_start(&small[..*len]).filter(|_| rules.clear);
+        if let Some((transport, start)) = clear
+            && (transport == Transport::PaddedIntermediate || !rules.padded_only)
+        {
+            let accepted = Box::new(Accepted::clear(transport, rules.default_dc()));
+            return opened(socket, accepted, None, start..*len).map(Begins::Clear);
+        }
+    }
+    let is_request = small.first_chunk().is_some_and(http::is_request);
+    Ok(match is_request && !rules.padded_only {
+        true => Begins::WithRequest,
+        false => Begins::WithHeader,
+    })
+}
+
+/// Reads the header behind the first `len` bytes of `small`. None: it fits no secret.
+pub fn plain(
+    socket: &TcpStream,
+    rules: &Rules,
+    small: &mut [u8; READ_SMALL],
+    len: &mut usize,
+    deadline: Instant,
+) -> Result<Option<Opened>, Close> {
+    while *len < HEADER_LEN {
+        *len += read_before(deadline, socket, &mut small[*len..])?;
+    }
+    open(socket, rules, &mut small[..*len], None)
+}
+
+/// Opens the streams of the header that `bytes` begin with. Inside fake TLS clients pad. None: it fits
+/// no secret.
+pub fn open(
+    socket: &TcpStream,
+    rules: &Rules,
+    bytes: &mut [u8],
+    tls: Option<Deframer>,
+) -> Result<Option<Opened>, Close> {
+    let padded_only = rules.padded_only || tls.is_some();
+    let header = bytes.first_chunk::<HEADER_LEN>();
+    let accepted = header.and_then(|h| obfuscated2::accept(h, &rules.secrets, padded_only));
+    let Some(mut accepted) = accepted.map(Box::new) else {
+        return Ok(None);
+    };
+    accepted.receive.apply(&mut bytes[HEADER_LEN..]);
+    opened(socket, accepted, tls, HEADER_LEN..bytes.len()).map(Some)
+}
+
+fn opened(
+    socket: &TcpStream,
+    accepted: Box<Accepted>,
+    tls: Option<Deframer>,
+    pending: Range<usize>,
+) -> Result<Opened, Close> {
+    let waits = socket.set_read_timeout(None);
+    waits.map_err(|_| Close::ClientLost)?;
+    Ok(Opened(Layers::new(accepted, tls), pending))
+}
+
+/// Reads and forgets whatever comes until the deadline.
+pub fn discard(socket: &TcpStream, deadline: Instant, small: &mut [u8; READ_SMALL]) {
+    while read_before(deadline, socket, small).is_ok() {}
+}
+
+/// Reads at least one byte before the deadline.
+pub fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> Result<usize, Close> {
+    match net::read_before(deadline, socket, buf) {
+        Ok(0) => Err(Close::ClientGone),
+        Ok(n) => Ok(n),
+        Err(e) if e.kind() == ErrorKind::TimedOut => Err(Close::HandshakeTimeout),
+        Err(_) => Err(Close::ClientLost),
+    }
+}

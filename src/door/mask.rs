@@ -1,0 +1,103 @@
+//! Strangers: whoever does not prove to know a secret before our first byte talks to the site whose
+//! name this server bears, with every byte that came so far, until either side ends
+//! (protocol.md 5.6). Only configured addresses are ever dialled.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use mtproxy::limits::{MASK_BUFFER, MASK_IDLE, MASK_LOOKUP};
+
+use super::header::Stranger;
+use super::rules::{FakeTls, Rules};
+use crate::base::buffers::Buffer;
+use crate::base::gauge::Gauge;
+use crate::base::{net, sys};
+use crate::pair::{self, Broken, Half, Pair};
+use crate::stats::{Close, STATS, STRANGERS};
+
+/// Shows a stranger the site, if there is a place; returns when that is over.
+#[inline(never)] // see `live`
+pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Stranger) -> Close {
+    let close = Close::Masked.counted();
+    if let Some(tls) = &rules.tls {
+        match Gauge::try_enter(&STRANGERS, tls.mask_max) {
+            Some(_place) => relay(tls, socket, peer, stranger),
+            None => STATS.mask_refused_full.add(1),
+        }
+    }
+    close
+}
+
+fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {
+    if tls.sites.is_own_probe(stranger.received.bytes()) {
+        return;
+    }
+    let ours = socket
+        .local_addr()
+        .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+    let addresses = stranger.site.addresses(ours.port(), MASK_LOOKUP);
+    let Some(mut site) = tls.sites.dial(&addresses, Some((peer, ours))) else {
+        STATS.mask_unreachable.add(1);
+        return;
+    };
+    STATS.mask_connections.add(1);
+    let _ = site.set_nodelay(true);
+    for socket in [&socket, &site] {
+        let read = socket.set_read_timeout(Some(MASK_IDLE));
+        if read.and(socket.set_write_timeout(Some(MASK_IDLE))).is_err() {
+            return;
+        }
+    }
+    // A site that takes no more may still have said something.
+    let ended = site.write_all(stranger.received.bytes()).is_err() || stranger.ended;
+    // Its buffer is not needed while the rest goes on.
+    drop(stranger);
+    let pair = Arc::new(Pair::new(socket, site));
+    let up = |pair: &Pair| match ended {
+        true => shut(&pair.far),
+        false => copy(pair, &pair.client, &pair.far),
+    };
+    let down = |pair: &Pair| copy(pair, &pair.far, &pair.client);
+    pair::run(&pair, [Close::Masked; 2], up, down);
+}
+
+/// One direction, until its source ends or both are silent for too long.
+fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
+    const OVER: Broken = Broken::Client(Close::Masked);
+    let is_up = std::ptr::eq(from, &pair.client);
+    let mut buffer = Buffer::new(MASK_BUFFER);
+    let mut steps = pair.steps();
+    let mut taken = true;
+    loop {
+        match net::read_soon(from, &mut buffer) {
+            Ok(Some(0)) => return shut(to),
+            Ok(Some(n)) => {
+                match to.write_all(&buffer[..n]) {
+                    Ok(()) => pair.step(),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(OVER),
+                    Err(_) => taken = false,
+                }
+                // What the site has sent before it closed is still on its way to the stranger; when
+                // it is there, whatever the stranger says is answered as by a closed port.
+                if !taken && (!is_up || pair.has_ended()) {
+                    return Err(OVER);
+                }
+                steps = pair.steps();
+            }
+            Ok(None) if steps == pair.steps() => return Err(OVER),
+            Ok(None) => steps = pair.steps(),
+            Err(e) => {
+                if !is_up && e.kind() == ErrorKind::ConnectionReset {
+                    sys::reset(&pair.client);
+                }
+                return Err(OVER);
+            }
+        }
+    }
+}
+
+fn shut(to: &TcpStream) -> Half {
+    let _ = to.shutdown(Shutdown::Write);
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The door: who comes in, and which way they go. [`serve`] is a connection's life from its first byte
+//! to its end; a thread of its own runs it.
+//!
+//! Until [`identify`] has found a client, every byte is a stranger's: `header` and `tls` read them
+//! against deadlines, and who proves no secret is shown the mask site or nothing at all.
+
+pub mod accept;
+mod header;
+mod mask;
+pub mod probe;
+pub mod replay;
+pub mod rules;
+pub mod sites;
+mod tls;
+
+use std::net::{SocketAddr, TcpStream};
+
+use mtproxy::limits::READ_SMALL;
+
+use crate::base::gauge::Gauge;
+use crate::base::log;
+use crate::middle::http;
+use crate::stats::{Close, Guest};
+use header::Found;
+use rules::{Fallback, Road, Rules};
+
+/// Serves one connection to its end.
+pub fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
+    let reason = live(rules, socket, peer);
+    log::detail(format_args!(
+        "client_closed peer={peer} reason={}",
+        reason.word()
+    ));
+}
+
+/// An idle client's thread keeps the deepest stack that it ever used, so what only a part of a
+/// client's life needs is not inlined here.
+fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
+    let mut small = [0; READ_SMALL];
+    let stream = match identify(&socket, rules, &mut small) {
+        Found::Client(stream) => stream,
+        Found::Stranger(stranger) => return mask::show(rules, socket, peer, stranger),
+        Found::Http(start) => {
+            // No secret is set: nothing is to be proven.
+            return match &rules.road {
+                Road::Direct(_) => http::refuse(&socket, start),
+                Road::Middle(middle, _) => http::serve(middle, (socket, peer), start),
+            };
+        }
+        Found::Ended(reason) => return reason.counted(),
+    };
+
+    // From here on a secret is proven.
+    let accepted = &stream.layers.accepted;
+    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, accepted.transport) else {
+        return Close::SecretFull.counted();
+    };
+    match &rules.road {
+        Road::Direct(direct) => direct.serve(socket, stream, guest),
+        Road::Middle(middle, fallback) => {
+            let set = middle.dcs.route(accepted.dc);
+            let is_down = set.is_some_and(|set| set.is_down());
+            if let Some(Fallback {
+                direct,
+                clients,
+                most,
+            }) = fallback.as_ref().filter(|_| is_down)
+                && let Some(_place) = Gauge::try_enter(clients, *most)
+            {
+                return direct.serve(socket, stream, guest);
+            }
+            middle.serve((socket, peer), set, stream, guest)
+        }
+    }
+}
+
+/// Reads a connection's first bytes until it shows who it is. A client's header is in `small` then, and
+/// what came behind it.
+#[inline(never)] // as above
+fn identify<'a>(
+    socket: &TcpStream,
+    rules: &'a Rules,
+    small: &'a mut [u8; READ_SMALL],
+) -> Found<'a> {
+    match &rules.tls {
+        Some(fake_tls) => tls::enter(socket, rules, fake_tls, small),
+        None => header::enter(socket, rules, small),
+    }
+}

@@ -1,0 +1,215 @@
+//! The domains of fake TLS: what clients may name, where the site of each is, and how it answers.
+//! Client threads read what the mask thread (`probe`) finds out; the operator names the domains.
+
+use crate::base::lock::Mutex;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::{Condvar, MutexGuard};
+use std::time::Duration;
+
+use mtproxy::limits::SITE_CONNECT;
+use mtproxy::proto::faketls::client_hello::{self, ClientHello, RANDOM_AT, RANDOM_END};
+use mtproxy::proto::faketls::probe::{Choice, Model};
+use mtproxy::proto::proxy_protocol;
+
+use crate::base::{lock, log, net, sys};
+
+/// All domains, in the operator's order; the first one is for strangers that name none of them.
+pub struct Sites {
+    pub(super) sites: Vec<Site>,
+    /// Where this server listens.
+    ours: Vec<SocketAddr>,
+    /// Connections to them begin with a PROXY protocol header.
+    proxy_protocol: bool,
+}
+
+/// A domain that fake-TLS clients may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// What clients send as the server's name: lower case, no trailing dot; an IPv6 address without
+    /// brackets.
+    pub name: String,
+    /// Where its site is. Not given: 443 (80 for visitors of port 80).
+    pub port: Option<u16>,
+}
+
+impl Domain {
+    /// The domain that an ee secret names. A name of dots alone stays one: it has no site, but nothing
+    /// may be served without fake TLS for it.
+    pub fn named(name: &str) -> Domain {
+        let bare = name.trim_end_matches('.');
+        let name = if bare.is_empty() { name } else { bare };
+        Domain {
+            name: name.to_ascii_lowercase(),
+            port: None,
+        }
+    }
+}
+
+/// One domain and its site.
+pub struct Site {
+    /// What clients name.
+    pub name: String,
+    /// Where the site is; a name or an IP address.
+    pub(super) host: String,
+    /// None: 443, or 80 for visitors of port 80.
+    port: Option<u16>,
+    state: Mutex<State>,
+    resolved: Condvar,
+}
+
+pub(super) struct State {
+    /// None: not looked up yet.
+    pub(super) addresses: Option<Vec<IpAddr>>,
+    pub(super) model: Model,
+    /// The random of the hello that we are probing the site with.
+    pub(super) probe: Option<[u8; 32]>,
+    /// That hello has come to ourselves. By way of the site only if the site answers nothing else.
+    pub(super) came_back: bool,
+}
+
+/// A mask that leads back to this server; the whole sentence.
+pub struct LeadsBack(pub String);
+
+impl Sites {
+    /// The sites of these domains, or all at `mask`. What is an address already needs no lookup.
+    pub fn new(
+        domains: &[Domain],
+        mask: Option<&(String, u16)>,
+        proxy_protocol: bool,
+        ours: &[SocketAddr],
+    ) -> Result<Sites, LeadsBack> {
+        let site = |domain: &Domain| {
+            let (host, port) = match mask {
+                Some((host, port)) => (host, Some(*port)),
+                None => (&domain.name, domain.port),
+            };
+            let literal = host.parse::<IpAddr>().ok();
+            let state = State {
+                addresses: literal.map(|ip| vec![ip]),
+                model: Model::unknown(sys::random_array().map_or(0, u32::from_ne_bytes)),
+                probe: None,
+                came_back: false,
+            };
+            Site {
+                name: domain.name.clone(),
+                host: host.clone(),
+                port,
+                state: Mutex::new(state),
+                resolved: Condvar::new(),
+            }
+        };
+        let sites = Sites {
+            sites: domains.iter().map(site).collect(),
+            ours: ours.to_vec(),
+            proxy_protocol,
+        };
+        for site in &sites.sites {
+            if let Some(address) = sites.own_address(site) {
+                let flag = if mask.is_some() { "--mask" } else { "-D" };
+                let text = format!("{flag}: {address} is this server itself");
+                return Err(LeadsBack(text));
+            }
+        }
+        Ok(sites)
+    }
+
+    /// Connects to the first of a site's addresses that answers, on behalf of `visitor`, who is
+    /// connected to `ours`: both go into the header that a web server may want. No visitor: ourselves.
+    pub fn dial(
+        &self,
+        addresses: &[SocketAddr],
+        visitor: Option<(SocketAddr, SocketAddr)>,
+    ) -> Option<TcpStream> {
+        let mut socket = net::dial_any(addresses, None, SITE_CONNECT).ok()?;
+        if self.proxy_protocol {
+            let (client, ours) = match visitor {
+                Some(both) => both,
+                None => (socket.local_addr().ok()?, socket.peer_addr().ok()?),
+            };
+            let (header, len) = proxy_protocol::v2_header(client, ours);
+            socket.write_all(&header[..len]).ok()?;
+        }
+        Some(socket)
+    }
+
+    /// The site of the name that a hello asks for.
+    pub fn named(&self, name: &[u8]) -> Option<&Site> {
+        let mut sites = self.sites.iter();
+        sites.find(|site| client_hello::is_same_name(name, &site.name))
+    }
+
+    /// The site for those that name none.
+    pub fn default(&self) -> Option<&Site> {
+        self.sites.first()
+    }
+
+    /// Whether a stranger's first bytes are our own probe, come back to us.
+    pub fn is_own_probe(&self, received: &[u8]) -> bool {
+        let hello = proxy_protocol::behind_header(received);
+        let Some(random) = hello.get(RANDOM_AT..RANDOM_END) else {
+            return false;
+        };
+        self.sites.iter().any(|site| {
+            let mut state = site.state();
+            let came_back = state.probe.is_some_and(|probe| probe == random);
+            state.came_back |= came_back;
+            came_back
+        })
+    }
+
+    /// An address of this server's own among those known of a site.
+    pub(super) fn own_address(&self, site: &Site) -> Option<SocketAddr> {
+        let known = site.state().addresses.clone().unwrap_or_default();
+        let ports = [site.port.unwrap_or(443), site.port.unwrap_or(80)];
+        let addresses = known
+            .iter()
+            .flat_map(|ip| ports.map(|port| SocketAddr::new(*ip, port)));
+        addresses.into_iter().find(|address| self.is_own(*address))
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.ours.iter().any(|own| {
+            let takes_all = own.ip().is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
+            own.port() == address.port()
+                && (own.ip().to_canonical() == ip || takes_all && is_local(ip))
+        })
+    }
+}
+
+/// Whether an address is one of this machine's.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+impl Site {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        self.state().addresses = Some(addresses);
+        self.resolved.notify_all();
+    }
+
+    /// Where the site is for a visitor of our port `port`. Waits a while for the first lookup.
+    pub fn addresses(&self, port: u16, wait: Duration) -> Vec<SocketAddr> {
+        let unknown = |state: &mut State| state.addresses.is_none();
+        let state = lock::wait_while(&self.resolved, self.state(), wait, unknown);
+        let usual = if port == 80 { 80 } else { 443 };
+        let known = state.addresses.iter().flatten();
+        known
+            .map(|ip| SocketAddr::new(*ip, self.port.unwrap_or(usual)))
+            .collect()
+    }
+
+    /// How to answer a hello as the site would.
+    pub fn choose(&self, hello: &ClientHello, hybrid: bool, random: u32) -> Choice {
+        self.state().model.choose(hello, hybrid, random)
+    }
+
+    pub(super) fn warn(&self, what: &str) {
+        log::say(format_args!("warning: -D {}: {what}", self.name));
+    }
+}

@@ -1,0 +1,416 @@
+//! The live table of data centres: which set of middle proxies serves a data centre, which of a
+//! set's connections are ready, and who waits for one.
+//!
+//! Data centres with equal sets of targets share a set and its connections. (One address and port
+//! under data centres whose sets differ is dialled for each of these sets.) One lock a set; nothing
+//! is sent or written under it but to channels that have room.
+
+use crate::base::lock::Mutex;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use mtproxy::limits::{CLIENTS_PER_SLOT, FALLBACK_AFTER, MAX_WAITING, SLOT_PATIENCE};
+use mtproxy::proto::config_file::ConfigFile;
+use mtproxy::proto::wire::DcId;
+
+use crate::base::log;
+use crate::middle::link::Link;
+
+/// What other threads ask of the main one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Start a slot of a set.
+    StartSlot {
+        /// The set's number.
+        set: usize,
+        /// The slot's, from 0 on.
+        slot: usize,
+    },
+    /// Stop the server.
+    Stop,
+}
+
+/// A distinct set of targets.
+pub struct Set {
+    /// Its number, for the log.
+    pub number: usize,
+    /// The first of its data centres.
+    pub dc: DcId,
+    /// Addresses in the order of the file.
+    pub targets: Vec<SocketAddr>,
+    slots: usize,
+    state: Mutex<State>,
+    start: Sender<Request>,
+}
+
+struct State {
+    ready: Vec<Arc<Link>>,
+    started: usize,
+    /// None is sent when there will be none.
+    waiting: Vec<Sender<Option<Arc<Link>>>>,
+    stopped: bool,
+    /// When the last ready connection was lost; at first, the start.
+    down_since: Instant,
+    shown_down: bool,
+}
+
+impl State {
+    fn new() -> State {
+        State {
+            ready: Vec::new(),
+            started: 0,
+            waiting: Vec::new(),
+            stopped: false,
+            down_since: Instant::now(),
+            shown_down: false,
+        }
+    }
+}
+
+/// How a set is.
+pub struct Snapshot {
+    /// Slots that it may have.
+    pub slots: usize,
+    /// Of these, slots that were started.
+    pub started: usize,
+    /// The connections of those that are ready.
+    pub ready: Vec<Arc<Link>>,
+    /// Clients that wait for one.
+    pub waiting: usize,
+}
+
+/// Why a client gets no connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotReady;
+
+impl Set {
+    /// A connection for one more client: the ready one with the fewest. Waits for one at most
+    /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
+    pub fn acquire(&self, wait: Duration) -> Result<Arc<Link>, NotReady> {
+        let (send, receive) = bounded(1);
+        {
+            let mut state = self.state();
+            let load = |link: &Arc<Link>| link.clients.load(Ordering::Relaxed);
+            let best = state.ready.iter().min_by_key(|link| load(link)).cloned();
+            if best
+                .as_ref()
+                .is_some_and(|link| load(link) >= CLIENTS_PER_SLOT)
+            {
+                self.start_next(&mut state);
+            }
+            if let Some(link) = best {
+                link.clients.fetch_add(1, Ordering::Relaxed);
+                return Ok(link);
+            }
+            if state.stopped || state.waiting.len() >= MAX_WAITING {
+                return Err(NotReady);
+            }
+            state.waiting.push(send.clone());
+        }
+        let patience = wait.min(SLOT_PATIENCE);
+        let waited = receive.recv_timeout(patience).ok().or_else(|| {
+            // The slot that is being dialled may stand before a dead address.
+            self.start_next(&mut self.state());
+            receive.recv_timeout(wait - patience).ok()
+        });
+        // Whoever gives up makes room for others; a link may have come at the last moment.
+        let give_up = || self.state().waiting.retain(|w| !w.same_channel(&send));
+        let found = waited.or_else(|| {
+            give_up();
+            receive.try_recv().ok()
+        });
+        let link = found.flatten().ok_or(NotReady)?;
+        link.clients.fetch_add(1, Ordering::Relaxed);
+        Ok(link)
+    }
+
+    /// The server stops: nobody waits any more, neither for a connection nor for room in one.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        for waiter in state.waiting.drain(..) {
+            let _ = waiter.try_send(None);
+        }
+        state.ready.iter().for_each(|link| link.refuse());
+    }
+
+    /// A slot that was asked for could not be started; it may be asked for again.
+    pub fn slot_failed(&self) {
+        self.state().started -= 1;
+    }
+
+    /// Starts the first slot.
+    pub fn start_first(&self) {
+        self.start_next(&mut self.state());
+    }
+
+    fn start_next(&self, state: &mut State) {
+        let all_ready = state.ready.len() == state.started;
+        // One slot at a time, unless those that were started don't become ready.
+        let due = state.started < self.slots && (all_ready || state.ready.is_empty());
+        let request = Request::StartSlot {
+            set: self.number,
+            slot: state.started,
+        };
+        if due && self.start.try_send(request).is_ok() {
+            state.started += 1;
+        }
+    }
+
+    /// A connection is ready: whoever waits gets it.
+    pub fn publish(&self, link: Arc<Link>) {
+        let mut state = self.state();
+        for waiter in state.waiting.drain(..) {
+            // One that has given up meanwhile is no loss.
+            let _ = waiter.try_send(Some(link.clone()));
+        }
+        state.ready.push(link);
+        let was_down = std::mem::take(&mut state.shown_down);
+        drop(state);
+        if was_down {
+            log::event(format_args!("fallback_ends set={}", self.number));
+        }
+    }
+
+    /// A connection is lost: nobody gets it any more.
+    pub fn withdraw(&self, link: &Link) {
+        let mut state = self.state();
+        let before = state.ready.len();
+        state.ready.retain(|l| l.id != link.id);
+        if state.ready.is_empty() && before > 0 {
+            state.down_since = Instant::now();
+        }
+    }
+
+    /// Whether none of the set's middle proxies could be reached for so long that new clients are
+    /// better served without. Says so once.
+    pub fn is_down(&self) -> bool {
+        let mut state = self.state();
+        let down = state.ready.is_empty() && state.down_since.elapsed() >= FALLBACK_AFTER;
+        let news = down && !std::mem::replace(&mut state.shown_down, true);
+        drop(state);
+        if news {
+            log::event(format_args!("fallback_begins set={}", self.number));
+        }
+        down
+    }
+
+    /// How it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        Snapshot {
+            slots: self.slots,
+            started: state.started,
+            ready: state.ready.clone(),
+            waiting: state.waiting.len(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+/// Which set serves which data centre.
+pub struct Dcs {
+    /// Every set once.
+    pub sets: Vec<Arc<Set>>,
+    clusters: Vec<(DcId, usize)>,
+    default: DcId,
+}
+
+impl Dcs {
+    /// The table of a configuration, with up to `slots` connections a set, to be started through
+    /// `start`.
+    pub fn new(config: &ConfigFile, slots: usize, start: &Sender<Request>) -> Dcs {
+        let mut sets: Vec<Arc<Set>> = Vec::new();
+        let mut clusters = Vec::new();
+        for cluster in &config.clusters {
+            let targets = distinct(&cluster.targets);
+            // Neither holds an address twice.
+            let same = |set: &Arc<Set>| {
+                let known = |target| set.targets.contains(target);
+                set.targets.len() == targets.len() && targets.iter().all(known)
+            };
+            let number = sets.iter().position(same).unwrap_or(sets.len());
+            if number == sets.len() {
+                let (state, start) = (Mutex::new(State::new()), start.clone());
+                sets.push(Arc::new(Set {
+                    number,
+                    dc: cluster.dc,
+                    targets,
+                    slots,
+                    state,
+                    start,
+                }));
+            }
+            clusters.push((cluster.dc, number));
+        }
+        Dcs {
+            sets,
+            clusters,
+            default: config.default_dc,
+        }
+    }
+
+    /// The set of a data centre: an exact match, else the default's (protocol.md 3.5).
+    pub fn route(&self, dc: DcId) -> Option<&Arc<Set>> {
+        let of = |id: DcId| self.clusters.iter().find(|(cluster, _)| *cluster == id);
+        let (_, number) = of(dc).or_else(|| of(self.default))?;
+        self.sets.get(*number)
+    }
+
+    /// The data centre of clients that name none.
+    pub fn default_dc(&self) -> DcId {
+        self.default
+    }
+
+    /// Data centres in the configuration.
+    pub fn clusters(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// The data centres themselves, and the one that serves clients of all others.
+    pub fn served(&self) -> (Vec<DcId>, DcId) {
+        let all = self.clusters.iter().map(|(dc, _)| *dc).collect();
+        (all, self.default)
+    }
+}
+
+/// Each address once, in order.
+fn distinct(targets: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut once = Vec::new();
+    for target in targets {
+        if !once.contains(target) {
+            once.push(*target);
+        }
+    }
+    once
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::{Receiver, unbounded};
+    use std::net::{TcpListener, TcpStream};
+
+    fn dcs(text: &str, slots: usize) -> (Dcs, Receiver<Request>) {
+        let config = mtproxy::proto::config_file::parse(text.as_bytes(), &mut |_, _| None).unwrap();
+        let (send, receive) = unbounded();
+        (Dcs::new(&config, slots, &send), receive)
+    }
+
+    fn link(id: u64) -> (Arc<Link>, crate::middle::link::Intake) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        crate::middle::link::new(
+            id,
+            0,
+            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
+        )
+    }
+
+    #[test]
+    fn equal_sets_are_shared_and_unknown_ids_go_to_the_default() {
+        let (dcs, _) = dcs(
+            "default 2; proxy_for 2 192.0.2.1:80; proxy_for -2 192.0.2.1:80; \
+             proxy_for 5 192.0.2.2:80; proxy_for 5 192.0.2.3:80; proxy_for -5 192.0.2.3:80; proxy_for -5 192.0.2.2:80;",
+            2,
+        );
+        assert_eq!(dcs.sets.len(), 2);
+        let number = |dc| dcs.route(DcId(dc)).map(|s| s.number);
+        assert_eq!(
+            (
+                number(2),
+                number(-2),
+                number(203),
+                number(0),
+                number(-10002)
+            ),
+            (Some(0), Some(0), Some(0), Some(0), Some(0))
+        );
+        assert_eq!((number(5), number(-5)), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn without_a_default_cluster_an_unknown_id_has_no_set() {
+        let (dcs, _) = dcs("proxy_for 2 192.0.2.1:80;", 1);
+        assert!(dcs.route(DcId(3)).is_none());
+        assert!(dcs.route(DcId(2)).is_some());
+    }
+
+    #[test]
+    fn the_least_loaded_connection_is_taken_and_further_slots_start_with_load() {
+        let (dcs, started) = dcs("proxy 192.0.2.1:80;", 2);
+        let set = &dcs.sets[0];
+        set.start_first();
+        assert_eq!(
+            started.try_recv(),
+            Ok(Request::StartSlot { set: 0, slot: 0 })
+        );
+        let (first, _intake) = link(1);
+        set.publish(first);
+        for _ in 0..CLIENTS_PER_SLOT {
+            assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        }
+        assert!(started.try_recv().is_err());
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        assert_eq!(
+            started.try_recv(),
+            Ok(Request::StartSlot { set: 0, slot: 1 })
+        );
+        let (second, _intake) = link(2);
+        set.publish(second);
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 2);
+        let now = set.snapshot();
+        assert_eq!((now.slots, now.started, now.ready.len()), (2, 2, 2));
+        set.withdraw(&set.acquire(Duration::ZERO).unwrap());
+        assert_eq!(set.state().ready.len(), 1);
+        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+    }
+
+    #[test]
+    fn who_gives_up_makes_room_for_others() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = &dcs.sets[0];
+        for _ in 0..2 * MAX_WAITING {
+            assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+        }
+        assert_eq!(set.state().waiting.len(), 0);
+    }
+
+    #[test]
+    fn stopping_sends_everybody_away() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = dcs.sets[0].clone();
+        let waiter = {
+            let set = set.clone();
+            std::thread::spawn(move || set.acquire(Duration::MAX).map(|l| l.id))
+        };
+        while set.state().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        set.stop();
+        assert_eq!(waiter.join().unwrap(), Err(NotReady));
+        assert_eq!(set.acquire(Duration::MAX).map(|l| l.id), Err(NotReady));
+    }
+
+    #[test]
+    fn who_waits_is_served_and_who_waits_too_long_is_not() {
+        let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
+        let set = dcs.sets[0].clone();
+        assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+        let waiter = {
+            let set = set.clone();
+            std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap().id)
+        };
+        while set.state().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        let (link, _intake) = link(9);
+        set.publish(link);
+        assert_eq!(waiter.join().unwrap(), 9);
+    }
+}

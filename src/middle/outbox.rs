@@ -1,0 +1,429 @@
+//! The way down to one client: what its middle-proxy connection has for it, in order, encrypted by
+//! the client's own stream, without ever blocking the backend reader that delivers it.
+//!
+//! A delivery to an idle outbox encrypts in place and sends at once what the socket takes; only the
+//! rest is kept and a writer thread is started for it. While a writer is busy, deliveries queue as
+//! plaintext. The writer encrypts under the lock, writes without it, and leaves only under the lock
+//! with an empty queue: so the order holds, and a slow client never holds the lock.
+//!
+//! In fake TLS what is sent at once is cut into records on its way to the socket. What queues has room
+//! left in it for the headers of full records, which are written when it is encrypted.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+
+use mtproxy::crypto::ctr::Ctr;
+use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
+use mtproxy::proto::wire::ConnId;
+
+use crate::base::buffers;
+use crate::base::buffers::Buffer;
+use crate::base::gauge::{Gauge, Place};
+use crate::base::{clock, records, sys};
+
+/// What a delivery needs the caller to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Nothing: it was sent, or is not wanted any more.
+    Done,
+    /// Nothing but to look at the memory: a writer will send it.
+    Queued,
+    /// The socket is full: a writer must be started.
+    StartWriter,
+    /// The client left more than its cap unread.
+    Flood,
+    /// The client's connection is broken.
+    Broken,
+}
+
+/// A request over HTTP that has no answer yet.
+pub struct Exchange {
+    /// The id that it was sent under.
+    pub conn: ConnId,
+    /// How it is to be answered.
+    pub manner: Manner,
+    /// The client's thread waits for that and is to be woken.
+    pub wake: bool,
+    /// Counts it.
+    pub pending: Place<&'static Gauge>,
+}
+
+/// What a request over HTTP says about its answer.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// The connection stays open.
+    pub keep_alive: bool,
+    /// A page of another site may read it: it has the CORS lines.
+    pub cors: bool,
+    /// It has no body.
+    pub head_only: bool,
+}
+
+/// What a writer has to do.
+pub enum Next {
+    /// Write the filled part, which is encrypted.
+    Write(Buffer),
+    /// Leave: nothing waits any more.
+    Leave,
+    /// The same, and close the connection.
+    Close,
+}
+
+/// The way down to one client. Guarded by the client's lock.
+pub struct Outbox {
+    cipher: Ctr,
+    /// There while a writer is busy.
+    backlog: Option<Box<Backlog>>,
+    /// Since when, in seconds of the clock. Not an `Instant`: each idle client has one of these, and
+    /// with a few bytes less it fits a smaller size class of musl's malloc.
+    closing: Option<u32>,
+    /// There in fake TLS.
+    records: Option<Sizer>,
+    /// There while an HTTP client waits for an answer.
+    pub exchange: Option<Box<Exchange>>,
+}
+
+/// What waits for a writer, in order.
+#[derive(Default)]
+struct Backlog {
+    /// Filled parts are what is to be sent, the first `sealed` of them encrypted already.
+    queue: VecDeque<Buffer>,
+    sealed: usize,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// An idle outbox whose stream is at its start; `tls`: it goes out in records.
+    pub fn new(cipher: Ctr, tls: bool) -> Outbox {
+        Outbox {
+            cipher,
+            backlog: None,
+            closing: None,
+            records: tls.then(Sizer::new),
+            exchange: None,
+        }
+    }
+
+    /// One that sends bytes as they are.
+    pub fn clear() -> Outbox {
+        Outbox::new(Ctr::clear(), false)
+    }
+
+    /// Sends or queues a framed packet; encrypts it in place if it is sent at once.
+    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8]) -> Outcome {
+        if self.closing.is_some() {
+            return Outcome::Done;
+        }
+        if let Some(backlog) = &mut self.backlog {
+            if backlog.bytes + packet.len() > buffers::outbox_cap() {
+                return Outcome::Flood;
+            }
+            backlog.append(packet, self.records.is_some());
+            return Outcome::Queued;
+        }
+        self.cipher.apply(packet);
+        // The one I/O under a lock: it cannot block.
+        let rest = match &mut self.records {
+            None => sys::send_now(socket, &[IoSlice::new(packet)])
+                .map(|sent| Backlog::of(&[&packet[sent..]])),
+            Some(sizer) => send_records(sizer, socket, packet),
+        };
+        match rest {
+            Ok(None) => Outcome::Done,
+            Ok(rest) => {
+                self.backlog = rest;
+                Outcome::StartWriter
+            }
+            Err(_) => Outcome::Broken,
+        }
+    }
+
+    /// What the writer has to do next.
+    pub fn next(&mut self) -> Next {
+        let front = self.backlog.as_mut().and_then(|backlog| {
+            let buffer = backlog.queue.pop_front()?;
+            let is_sealed = backlog.sealed > 0;
+            backlog.sealed -= usize::from(is_sealed);
+            Some((buffer, is_sealed))
+        });
+        let Some((mut buffer, is_sealed)) = front else {
+            self.backlog = None;
+            return if self.closing.is_some() {
+                Next::Close
+            } else {
+                Next::Leave
+            };
+        };
+        match is_sealed {
+            true => {}
+            false if self.records.is_some() => self.seal_records(buffer.filled_mut()),
+            false => self.cipher.apply(buffer.filled_mut()),
+        }
+        Next::Write(buffer)
+    }
+
+    /// Encrypts queued records and writes their headers.
+    fn seal_records(&mut self, filled: &mut [u8]) {
+        for record in filled.chunks_mut(HEADER + MAX_RECORD) {
+            let (head, payload) = record.split_at_mut(HEADER);
+            head.copy_from_slice(&record::header(payload.len()));
+            self.cipher.apply(payload);
+        }
+    }
+
+    /// `n` bytes of what [`Outbox::next`] gave have been written.
+    pub fn written(&mut self, n: usize) {
+        if let Some(backlog) = &mut self.backlog {
+            // discard() may have come in between.
+            backlog.bytes = backlog.bytes.saturating_sub(n);
+        }
+    }
+
+    /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
+    pub fn close(&mut self) -> bool {
+        self.closing.get_or_insert_with(clock::seconds);
+        self.backlog.is_none()
+    }
+
+    /// Seconds since the outbox only drains.
+    pub fn closing_for(&self) -> Option<u32> {
+        let since = self.closing?;
+        Some(clock::seconds().saturating_sub(since))
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    /// Forgets what waits; the connection is broken.
+    pub fn discard(&mut self) {
+        self.closing.get_or_insert_with(clock::seconds);
+        if let Some(backlog) = &mut self.backlog {
+            **backlog = Backlog::default();
+        }
+    }
+}
+
+/// Sends an encrypted packet in records; what the socket doesn't take is the new backlog.
+fn send_records(
+    sizer: &mut Sizer,
+    socket: &TcpStream,
+    packet: &[u8],
+) -> io::Result<Option<Box<Backlog>>> {
+    let mut backlog: Option<Box<Backlog>> = None;
+    records::cut(sizer, packet, |mut parts| {
+        match &mut backlog {
+            None => {
+                let sent = sys::send_now(socket, parts)?;
+                IoSlice::advance_slices(&mut parts, sent);
+                backlog = Backlog::of(parts);
+            }
+            Some(backlog) => backlog.append_sealed(parts),
+        }
+        Ok::<(), io::Error>(())
+    })?;
+    Ok(backlog)
+}
+
+impl Backlog {
+    /// A backlog that begins with these encrypted bytes; None if there are none.
+    fn of(parts: &[impl std::ops::Deref<Target = [u8]>]) -> Option<Box<Backlog>> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return None;
+        }
+        let mut backlog = Box::<Backlog>::default();
+        backlog.append_sealed(parts);
+        Some(backlog)
+    }
+
+    /// Queues what is encrypted and has its headers already, behind nothing but the same.
+    fn append_sealed(&mut self, parts: &[impl std::ops::Deref<Target = [u8]>]) {
+        for part in parts {
+            self.sealed = 0; // so that the last buffer is filled up
+            self.append(part, false);
+        }
+        self.sealed = self.queue.len();
+    }
+
+    /// Queues bytes behind what is there; small packets share a buffer, and in fake TLS a record.
+    fn append(&mut self, mut bytes: &[u8], tls: bool) {
+        let fill = if tls { fill_records } else { fill };
+        if self.queue.len() > self.sealed
+            && let Some(last) = self.queue.back_mut()
+        {
+            bytes = fill(last, bytes, &mut self.bytes);
+        }
+        while !bytes.is_empty() {
+            let mut buffer = Buffer::new((HEADER + bytes.len()).min(QUEUE_BUFFER));
+            bytes = fill(&mut buffer, bytes, &mut self.bytes);
+            self.queue.push_back(buffer);
+        }
+    }
+}
+
+/// Moves as much of `bytes` as fits behind the filled part, and counts it; returns the rest.
+fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
+    fill_up_to(buffer, bytes, buffer.len(), count)
+}
+
+/// The same with room for a header wherever a record begins. Only the last record of a buffer may be
+/// shorter than a full one.
+fn fill_records<'a>(buffer: &mut Buffer, mut bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
+    const RECORD: usize = HEADER + MAX_RECORD;
+    let end = buffer.len().min(QUEUE_BUFFER / RECORD * RECORD);
+    while !bytes.is_empty() && buffer.filled.end < end {
+        let at = buffer.filled.end;
+        if at.is_multiple_of(RECORD) {
+            if end - at <= HEADER {
+                break;
+            }
+            buffer.filled.end += HEADER;
+            *count += HEADER;
+        }
+        bytes = fill_up_to(buffer, bytes, end.min(at / RECORD * RECORD + RECORD), count);
+    }
+    bytes
+}
+
+fn fill_up_to<'a>(buffer: &mut Buffer, bytes: &'a [u8], end: usize, count: &mut usize) -> &'a [u8] {
+    let at = buffer.filled.end;
+    let n = bytes.len().min(end - at);
+    let (now, later) = bytes.split_at(n);
+    buffer[at..at + n].copy_from_slice(now);
+    buffer.filled.end = at + n;
+    *count += n;
+    later
+}
+
+/// Size of queue buffers: a writer's unit of work.
+const QUEUE_BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mtproxy::crypto::ctr::StreamKey;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    fn cipher() -> Ctr {
+        Ctr::new(&StreamKey {
+            key: [1; 32],
+            iv: [2; 16],
+        })
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_idle_outbox_sends_at_once() {
+        let (ours, mut theirs) = pair();
+        let mut outbox = Outbox::new(cipher(), false);
+        assert_eq!(outbox.deliver(&ours, &mut b"hello".to_vec()), Outcome::Done);
+        let mut got = [0; 5];
+        theirs.read_exact(&mut got).unwrap();
+        cipher().apply(&mut got);
+        assert_eq!(&got, b"hello");
+        assert_eq!(outbox.bytes(), 0);
+        assert!(outbox.close());
+    }
+
+    /// The payloads of a stream of records, together, and the length of each.
+    fn without_records(wire: &[u8]) -> (Vec<u8>, Vec<usize>) {
+        let (mut rest, mut payload, mut lengths) = (wire, Vec::new(), Vec::new());
+        while let Some((head, behind)) = rest.split_first_chunk() {
+            let [0x17, 3, 3, high, low] = *head else {
+                panic!("{head:02x?}")
+            };
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            payload.extend(&behind[..len]);
+            lengths.push(len);
+            rest = &behind[len..];
+        }
+        (payload, lengths)
+    }
+
+    #[test]
+    fn a_full_socket_queues_in_order() {
+        queue_and_drain(false, &[300_000; 40]);
+    }
+
+    #[test]
+    fn a_full_socket_queues_in_order_in_records() {
+        let all = queue_and_drain(true, &[300_000; 40]);
+        let (_, lengths) = without_records(&all);
+        assert_eq!(lengths[..2], [1369, 2738]);
+        assert!(lengths.iter().all(|len| (1..=MAX_RECORD).contains(len)));
+        let full = lengths.iter().filter(|len| **len == MAX_RECORD).count();
+        assert!(full > lengths.len() / 2, "{full} of {}", lengths.len());
+        // Lengths around those of records and of queue buffers.
+        let near = |n: usize| (n - 7)..(n + 7);
+        let odd = near(MAX_RECORD)
+            .chain(near(3 * (HEADER + MAX_RECORD)))
+            .chain(near(1 << 14))
+            .chain(1..20);
+        let lengths: Vec<usize> = [300_000; 20].into_iter().chain(odd).collect();
+        queue_and_drain(true, &lengths);
+    }
+
+    /// Delivers packets of these lengths to a socket that nobody reads, then reads everything while a
+    /// writer writes; returns it as it came.
+    fn queue_and_drain(tls: bool, lengths: &[usize]) -> Vec<u8> {
+        let (ours, mut theirs) = pair();
+        let mut outbox = Outbox::new(cipher(), tls);
+        let packet = |(i, len): (usize, &usize)| vec![i as u8; *len];
+        let mut busy = false;
+        for each in lengths.iter().enumerate() {
+            let outcome = outbox.deliver(&ours, &mut packet(each));
+            let wanted = match busy {
+                true => &[Outcome::Queued][..],
+                false => &[Outcome::Done, Outcome::StartWriter],
+            };
+            assert!(wanted.contains(&outcome), "{outcome:?}");
+            busy |= outcome == Outcome::StartWriter;
+        }
+        assert!(busy && outbox.bytes() > 0);
+        assert!(!outbox.close());
+        let taken_no_more = outbox.deliver(&ours, &mut [0; 8]);
+        assert_eq!(taken_no_more, Outcome::Done, "closing");
+        let writer = std::thread::spawn(move || {
+            while let Next::Write(buffer) = outbox.next() {
+                std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
+                outbox.written(buffer.filled().len());
+            }
+            assert_eq!(outbox.bytes(), 0);
+        });
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        writer.join().unwrap();
+        let mut plain = match tls {
+            true => without_records(&all).0,
+            false => all.clone(),
+        };
+        cipher().apply(&mut plain);
+        let sent: Vec<u8> = lengths.iter().enumerate().flat_map(packet).collect();
+        assert!(plain == sent);
+        all
+    }
+
+    #[test]
+    fn more_than_the_cap_is_a_flood() {
+        let (ours, _theirs) = pair();
+        let mut outbox = Outbox::new(cipher(), false);
+        let mut packet = vec![0; 1 << 20];
+        let mut total = 0;
+        let end = loop {
+            match outbox.deliver(&ours, &mut packet) {
+                Outcome::Flood => break outbox.bytes(),
+                _ => total += packet.len(),
+            }
+            assert!(total < 1 << 30);
+        };
+        assert!(end <= buffers::outbox_cap() && end + packet.len() > buffers::outbox_cap());
+    }
+}

@@ -1,0 +1,281 @@
+//! Links and their QR code, shown at start or by `mtproxy link`.
+//!
+//! Links hold secrets: they go to standard output only, and at start only if the operator is known to
+//! look (design.md 5). The C proxy shows none.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use mtproxy::formats::link::{Place, app_link, spell, web_link};
+use mtproxy::formats::qr::Qr;
+use mtproxy::proto::secret::{Form, SecretEntry};
+
+use crate::base::log;
+use crate::middle::nat::NatRules;
+use crate::operator::access;
+use crate::operator::access::Secrets;
+use crate::operator::options::Config;
+
+/// What is to be shown.
+pub struct Request<'a> {
+    pub entries: &'a [SecretEntry],
+    pub port: u16,
+    /// Whether the first link is drawn, too.
+    pub qr: bool,
+}
+
+/// Shows links and QR code if a terminal, --print-links or a made-up secret asks for them; else says
+/// what would. `port` is the one that the first listener has.
+pub fn show_at_start(config: &Config, secrets: &Secrets, port: u16) {
+    let say = |text: &str| log::say(format_args!("{text}"));
+    if secrets.entries.is_empty() {
+        return;
+    }
+    if !(secrets.made_up || config.print_links || io::stdout().is_terminal()) {
+        return say("links: `mtproxy link` with the same flags shows them; they hold the secret");
+    }
+    if secrets.made_up {
+        say("no -S is given: the secret in this link was made up and ends with this run");
+    }
+    let request = Request {
+        entries: &secrets.entries,
+        port,
+        qr: true,
+    };
+    if let Err(e) = show(config, &request) {
+        say(&format!("warning: the links can't be written: {e}"));
+    }
+}
+
+/// Writes links and QR code to standard output; what is unclear about them is said on standard error.
+pub fn show(config: &Config, request: &Request) -> io::Result<()> {
+    let (server, known) = match find_server(config) {
+        Ok(server) => (server, true),
+        Err(local) => {
+            let why = match local {
+                Some(ip) => format!("{ip} is no public address"),
+                None => "this machine's address is not known".into(),
+            };
+            log::say(format_args!(
+                "links: {why}: put the right one in the place of {PLACEHOLDER}, or give --server HOST"
+            ));
+            (PLACEHOLDER.into(), false)
+        }
+    };
+    let place = Place {
+        server: &server,
+        port: request.port,
+    };
+    let mut text = links(config, request, place);
+    if request.qr && !known {
+        log::say(format_args!("links: no QR code without an address"));
+    } else if request.qr {
+        let first = text.lines().find(|line| !line.starts_with('#'));
+        match first.and_then(|link| Qr::encode(link.as_bytes())) {
+            Some(qr) => text.push_str(&qr.draw()),
+            None => log::say(format_args!("links: the first is too long for a QR code")),
+        }
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Both links of each secret, a line each, with its label as a comment above.
+fn links(config: &Config, request: &Request, place: Place) -> String {
+    let mut text = String::new();
+    let domains = access::domains(config, request.entries);
+    for entry in request.entries {
+        let form = match (&entry.form, domains.first()) {
+            // With a domain nothing else is served.
+            (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
+            // A plain one would lead clients to a transport that is refused.
+            (Form::Plain, None) if config.padded_only => Form::Padded,
+            (form, _) => form.clone(),
+        };
+        let secret = spell(&entry.secret, &form);
+        if let Some(label) = &entry.label {
+            text.push_str(&format!("# {label}\n"));
+        }
+        let (app, web) = (app_link(place, &secret), web_link(place, &secret));
+        text.push_str(&format!("{app}\n{web}\n"));
+    }
+    text
+}
+
+/// Where clients reach this machine: --server, else the address that the default route goes out from,
+/// if it is public. The error is the address that is not.
+fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
+    if let Some(server) = &config.server {
+        return Ok(server.clone());
+    }
+    let nat = NatRules(config.nat_rules.clone());
+    let outside = |ip: IpAddr| nat.translate(SocketAddr::new(ip, 0)).ip();
+    let ipv4 = match config.address {
+        Some(address) => Some(address.into()),
+        None => source_towards(SOMEWHERE_V4.into()),
+    };
+    let ipv4 = ipv4.map(outside);
+    let ipv6 = match config.ipv6 {
+        true => source_towards(SOMEWHERE_V6.into()),
+        false => None,
+    };
+    let public = [ipv4, ipv6].into_iter().flatten().find(is_public);
+    public.map(|ip| ip.to_string()).ok_or(ipv4)
+}
+
+/// The own address that the kernel would send from. Connecting a UDP socket sends nothing.
+fn source_towards(target: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match target {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((target, 443)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Whether the address can be reached from everywhere, as far as its number tells.
+fn is_public(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            let special = ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_documentation()
+                || matches!((a, b, c), (0 | 224.., ..) | (100, 64..128, _))
+                || matches!((a, b, c), (192, 0, 0) | (198, 18..20, _));
+            !special
+        }
+        // All global unicast addresses there are begin with 001; 2001:db8 is for documentation.
+        IpAddr::V6(ip) => {
+            let [a, b, ..] = ip.segments();
+            a >> 13 == 1 && (a, b) != (0x2001, 0xdb8)
+        }
+    }
+}
+
+/// Stands in links for an address that is not known.
+const PLACEHOLDER: &str = "YOUR-ADDRESS";
+/// Addresses of data centre 2: any public one would do.
+const SOMEWHERE_V4: Ipv4Addr = Ipv4Addr::new(149, 154, 167, 51);
+const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xa);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::options;
+    use crate::operator::options::Command;
+
+    const A: &str = "00112233445566778899aabbccddeeff";
+
+    fn config(flags: &str) -> Config {
+        let words = flags.split_whitespace().map(Into::into);
+        match options::parse(words) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{flags}: {other:?}"),
+        }
+    }
+
+    fn links_of(flags: &str) -> Vec<String> {
+        let config = config(flags);
+        let request = Request {
+            entries: &config.secrets,
+            port: 443,
+            qr: false,
+        };
+        let place = Place {
+            server: "h",
+            port: 443,
+        };
+        let text = links(&config, &request, place);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn two_lines_a_secret_and_its_label_above() {
+        let other = "11112222333344445555666677778888";
+        let flags = format!("-H 1 -S {A} -S dd{other}:bob:3");
+        let query = |secret: &str| format!("proxy?server=h&port=443&secret={secret}");
+        let lines = [
+            format!("tg://{}", query(A)),
+            format!("https://t.me/{}", query(A)),
+            "# bob".into(),
+            format!("tg://{}", query(&format!("dd{other}"))),
+            format!("https://t.me/{}", query(&format!("dd{other}"))),
+        ];
+        assert_eq!(links_of(&flags), lines);
+    }
+
+    #[test]
+    fn the_form_is_one_that_is_served() {
+        let secrets = |flags: String| -> Vec<String> {
+            let lines = links_of(&format!("-H 1 {flags}"));
+            let secret = |line: &String| Some(line.split_once("secret=")?.1.to_owned());
+            lines.iter().step_by(2).filter_map(secret).collect()
+        };
+        let other = "11112222333344445555666677778888";
+        assert_eq!(secrets(format!("-R -S {A}")), [format!("dd{A}")]);
+        // Each with its own domain, and all others with the first one.
+        let (ee, given) = (format!("ee{A}612e62"), format!("ee{other}632E64"));
+        let flags = format!("-S dd{A} -S {given} -D A.b. -D x");
+        assert_eq!(
+            secrets(flags),
+            [&ee, &given.to_lowercase()].map(Clone::clone)
+        );
+        let wanted = [format!("ee{other}632e64"), format!("ee{A}632e64")];
+        assert_eq!(secrets(format!("-R -S ee{other}632e64 -S {A}")), wanted);
+    }
+
+    #[test]
+    fn where_clients_reach_us() {
+        let found = |flags: &str| find_server(&config(flags));
+        assert_eq!(found("--server proxy.example"), Ok("proxy.example".into()));
+        assert_eq!(found("--server [2001:db8::1]"), Ok("2001:db8::1".into()));
+        assert_eq!(found("--address 8.8.8.8"), Ok("8.8.8.8".into()));
+        let private = "10.0.0.2".parse().unwrap();
+        assert_eq!(found("--address 10.0.0.2"), Err(Some(private)));
+        let behind = "--address 10.0.0.2 --nat-info 10.0.0.2:9.9.9.9";
+        assert_eq!(found(behind), Ok("9.9.9.9".into()));
+        // On the way to this machine itself the kernel's answer is known.
+        let here = Ipv4Addr::LOCALHOST.into();
+        assert_eq!(source_towards(here), Some(here));
+    }
+
+    #[test]
+    fn public_addresses() {
+        for ip in ["1.1.1.1", "100.63.0.1", "100.128.0.1", "198.20.0.1"] {
+            assert!(is_public(&ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["223.255.255.255", "2001:67c::1", "2a0a::1", "2c0f::1"] {
+            assert!(is_public(&ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "0.0.0.0",
+            "10.1.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:1.1.1.1",
+        ] {
+            assert!(!is_public(&ip.parse().unwrap()), "{ip}");
+        }
+    }
+}

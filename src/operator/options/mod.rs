@@ -1,0 +1,960 @@
+//! The command line: one table of flags, and the two stages from what was typed to a checked
+//! [`Config`].
+//!
+//! `main` calls [`parse`] and, for `Help`, [`help`]; nothing here looks at files or the system. A
+//! flag is one row of `table`; its value is judged in `values` and kept in [`Typed`]. What involves
+//! several flags is checked once, in `check`. A command is the first argument.
+//!
+//! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules:
+//! long names may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short
+//! flags may be glued, an optional value is only `--x=v`. C reads wrong numbers as 0 or cuts them
+//! off; here they are errors. Values of -S and -P are never repeated in an error, nor a secret that
+//! landed at another flag.
+
+mod check;
+mod flags;
+mod table;
+mod tls;
+mod values;
+
+use crate::door::sites::Domain;
+pub use flags::help;
+pub use tls::NEEDS_DOMAIN;
+
+use check::{check_link, check_run};
+use flags::{Apply, find_long, find_short};
+use lexopt::Arg;
+use mtproxy::formats::cidr::Network;
+use mtproxy::proto::secret::{SecretEntry, parse_domain};
+use mtproxy::proto::wire::{AdTag, DcId};
+use std::ffi::OsString;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve.
+    Run(Box<Config>),
+    /// `link`: print the links of such a server on stdout.
+    Link(Box<LinkRequest>),
+    /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
+    Secret(Option<String>),
+    /// Print [`help`] on stderr, exit 2 as C does.
+    Help,
+    /// Print `mtproxy VERSION` on stdout, exit 0.
+    Version,
+}
+
+/// What `mtproxy link` is to print.
+#[derive(Debug)]
+pub struct LinkRequest {
+    /// The server's own command line; the first port is not 0, and there is -S or --secret-file.
+    pub config: Config,
+    /// --qr
+    pub qr: bool,
+}
+
+/// --dc-override
+#[derive(Debug, PartialEq, Eq)]
+pub struct DcOverride {
+    /// As clients ask for it; negative for media. Never 0.
+    pub id: DcId,
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
+}
+
+/// A wrong command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError {
+    /// What is wrong, naming flag, value and what was expected; never a secret.
+    pub text: String,
+    /// The exit code: 2, with the C proxy's exceptions.
+    pub code: u8,
+}
+
+impl UsageError {
+    fn new(text: String) -> UsageError {
+        UsageError { text, code: 2 }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A checked command line.
+#[derive(Debug, PartialEq)]
+pub struct Config {
+    /// -H: 1 to 128 ports for clients, none twice but 0, for which the kernel chooses.
+    pub ports: Vec<u16>,
+    /// -6: listen on IPv6 and mapped IPv4.
+    pub ipv6: bool,
+    /// --address: listen here (without -6), and dial middle proxies from here.
+    pub address: Option<Ipv4Addr>,
+    /// -S: at most 16, no secret and no label twice, in the order given.
+    pub secrets: Vec<SecretEntry>,
+    /// --secret-file
+    pub secret_file: Option<PathBuf>,
+    /// Everybody may enter: no secrets and no file of them, and either --open or middle mode. If there
+    /// is nothing of all this, a secret is made up.
+    pub open: bool,
+    /// --open: also clients whose streams aren't obfuscated.
+    pub clear: bool,
+    /// -D, in the order given, no name twice; ee secrets have further ones, see `access::domains`.
+    pub domains: Vec<Domain>,
+    /// --mask: where all strangers go instead of to the site whose name they asked for.
+    pub mask: Option<(String, u16)>,
+    /// --mask-proxy-protocol; then `mask` is there.
+    pub mask_proxy_protocol: bool,
+    /// --mask-max: strangers that are served at a time; 0: they are closed.
+    pub mask_max: u32,
+    /// --tls-skew: how many seconds a client's clock may be behind ours and ahead of it.
+    pub tls_skew: (u32, u32),
+    /// Not --tls-hybrid off.
+    pub tls_hybrid: bool,
+    /// --allow-plain: clients without fake TLS are served all the same.
+    pub allow_plain: bool,
+    /// The name of a flag that does nothing without a domain, if there is such a flag and only the
+    /// secret file can still have the domain.
+    pub needs_domain: Option<&'static str>,
+    /// -R: only the padded intermediate transport.
+    pub padded_only: bool,
+    /// -P
+    pub ad_tag: Option<AdTag>,
+    /// The positional argument.
+    pub config_file: Option<PathBuf>,
+    /// --direct, or no configuration file.
+    pub direct: bool,
+    /// --dc-override, in the order given.
+    pub dc_overrides: Vec<DcOverride>,
+    /// --prefer-ipv6
+    pub prefer_ipv6: bool,
+    /// Not --no-fallback.
+    pub fallback: bool,
+    /// --server: what links show.
+    pub server: Option<String>,
+    /// --print-links
+    pub print_links: bool,
+    /// --aes-pwd, or `secret`.
+    pub aes_pwd: PathBuf,
+    /// Whether --aes-pwd was given: only then a missing file is an error.
+    pub aes_pwd_given: bool,
+    /// -C: at least 1.
+    pub max_clients: Option<u32>,
+    /// -c: at least 1.
+    pub connections: Option<u32>,
+    /// -M as it is used: 1 to 16 connections for each set of targets.
+    pub slots_per_set: usize,
+    /// -M as it was given, 0 to 256.
+    pub slots_asked: u32,
+    /// -T: 1 s to 1 h.
+    pub ping_interval: Duration,
+    /// -W: bytes, 0 for none; 0 without -W if -D or -S has a domain.
+    pub window_clamp: u32,
+    /// -b: at least 1.
+    pub backlog: i32,
+    /// -p: the first port of these that is free; 0..=0 lets the kernel choose.
+    pub stats_ports: Option<RangeInclusive<u16>>,
+    /// --http-stats; then `stats_ports` is there.
+    pub http_stats: bool,
+    /// --stats-allow-net; then `http_stats`.
+    pub stats_nets: Vec<Network>,
+    /// -u: not empty.
+    pub user: Option<String>,
+    /// -v
+    pub verbosity: u32,
+    /// --nat-info: at most 16 pairs of local and global address.
+    pub nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// --msg-buffers-size: at least 1 byte.
+    pub buffer_bytes: Option<u64>,
+}
+
+/// Parses a command line, given without the program's name. Flags and the configuration file may
+/// come in any order; the first error, or the first flag that asks for something else than to
+/// serve, ends it.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let word = args.first().and_then(|word| word.to_str());
+    match word {
+        Some("secret") => parse_secret(&args[1..]),
+        Some("link") => parse_flags(args.split_off(1), check_link),
+        Some("run") => parse_flags(args.split_off(1), check_run),
+        _ => parse_flags(args, check_run),
+    }
+}
+
+/// `mtproxy secret [DOMAIN]`, which takes no flags but -h.
+fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("")).collect();
+    let domain = match words.as_slice() {
+        [] => None,
+        ["-h" | "--help"] => return Ok(Command::Help),
+        [word] => match parse_domain(word) {
+            Ok(domain) if !word.starts_with('-') => Some(domain),
+            _ => {
+                let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or .";
+                return Err(UsageError::new(format!("{what}, got {word:?}")));
+            }
+        },
+        _ => {
+            let text = "secret: expected nothing behind it, or one domain";
+            return Err(UsageError::new(text.into()));
+        }
+    };
+    Ok(Command::Secret(domain))
+}
+
+/// A command line of flags and at most one file, and the check that its command needs.
+fn parse_flags(
+    args: Vec<OsString>,
+    check: fn(Typed) -> Result<Command, UsageError>,
+) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    parser.set_short_equals(false);
+    let mut typed = Typed::default();
+    loop {
+        let arg = match parser.next() {
+            Ok(Some(arg)) => arg,
+            Ok(None) => break,
+            Err(error) => return Err(UsageError::new(error.to_string())),
+        };
+        let (flag, long) = match arg {
+            Arg::Value(value) => {
+                typed.files.push(value);
+                continue;
+            }
+            Arg::Long(name) => (find_long(name)?, true),
+            Arg::Short(letter) => (find_short(letter)?, false),
+        };
+        let value = match (&flag.apply, long) {
+            (Apply::Alone(_), false) | (Apply::Optional(_), false) => None,
+            (Apply::Alone(_) | Apply::Optional(_), true) => parser.optional_value(),
+            (Apply::Value(_), _) => parser.value().ok(),
+        };
+        flag.apply(&mut typed, value)?;
+        if let Some(command) = typed.instead.take() {
+            return Ok(command);
+        }
+    }
+    check(typed)
+}
+
+/// What was typed, value by value; what was not given is None or empty.
+#[derive(Default)]
+struct Typed {
+    instead: Option<Command>,
+    files: Vec<OsString>,
+    ports: Vec<u16>,
+    ipv6: bool,
+    address: Option<Ipv4Addr>,
+    secrets: Vec<SecretEntry>,
+    secret_file: Option<PathBuf>,
+    open: bool,
+    direct: bool,
+    dc_overrides: Vec<DcOverride>,
+    prefer_ipv6: bool,
+    no_fallback: bool,
+    server: Option<String>,
+    print_links: bool,
+    domains: Vec<Domain>,
+    mask: Option<(String, u16)>,
+    mask_proxy_protocol: bool,
+    mask_max: Option<u32>,
+    tls_skew: Option<(u32, u32)>,
+    tls_hybrid: Option<bool>,
+    allow_plain: bool,
+    qr: bool,
+    padded_only: bool,
+    ad_tag: Option<AdTag>,
+    aes_pwd: Option<PathBuf>,
+    max_clients: Option<u32>,
+    connections: Option<u32>,
+    slots: u32,
+    ping_interval: Option<Duration>,
+    window_clamp: Option<u32>,
+    backlog: Option<i32>,
+    stats_ports: Option<RangeInclusive<u16>>,
+    http_stats: bool,
+    stats_nets: Vec<Network>,
+    user: Option<String>,
+    verbosity: u32,
+    nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
+    buffer_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mtproxy::proto::secret::Secret;
+    use table::FLAGS;
+
+    const A: &str = "00112233445566778899aabbccddeeff";
+    const B: &str = "ffeeddccbbaa99887766554433221100";
+
+    /// Parses words as they are.
+    fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    /// Parses flags together with what every command line needs.
+    fn config(flags: &str) -> Config {
+        let line = format!("-H 443 {flags} file");
+        let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        match parse_words(&words) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{flags}: {other:?}"),
+        }
+    }
+
+    fn error(flags: &str) -> UsageError {
+        let line = format!("-H 443 {flags} file");
+        let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        match parse_words(&words) {
+            Err(error) => error,
+            Ok(other) => panic!("{flags}: {other:?}"),
+        }
+    }
+
+    /// Asserts that each of these is exit 2 with exactly this text.
+    fn assert_errors(cases: &[(&str, &str)]) {
+        for (flags, text) in cases {
+            let wanted = UsageError::new((*text).into());
+            assert_eq!(error(flags), wanted, "{flags}");
+        }
+    }
+
+    fn ip(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn defaults() {
+        let wanted = Config {
+            ports: vec![443],
+            ipv6: false,
+            address: None,
+            secrets: vec![],
+            secret_file: None,
+            open: true,
+            clear: false,
+            domains: vec![],
+            mask: None,
+            mask_proxy_protocol: false,
+            mask_max: 64,
+            tls_skew: (600, 3),
+            tls_hybrid: true,
+            allow_plain: false,
+            needs_domain: None,
+            padded_only: false,
+            ad_tag: None,
+            config_file: Some("file".into()),
+            direct: false,
+            dc_overrides: vec![],
+            prefer_ipv6: false,
+            fallback: true,
+            server: None,
+            print_links: false,
+            aes_pwd: "secret".into(),
+            aes_pwd_given: false,
+            max_clients: None,
+            connections: None,
+            slots_per_set: 2,
+            slots_asked: 0,
+            ping_interval: Duration::from_secs(60),
+            window_clamp: 131_072,
+            backlog: 8192,
+            stats_ports: None,
+            http_stats: false,
+            stats_nets: vec![],
+            user: None,
+            verbosity: 0,
+            nat_rules: vec![],
+            buffer_bytes: None,
+        };
+        assert_eq!(config(""), wanted);
+    }
+
+    #[test]
+    fn each_flag_takes_good_values() {
+        assert!(config("-6").ipv6 && config("--ipv6").ipv6);
+        assert_eq!(config("-C 1").max_clients, Some(1));
+        assert_eq!(config("-C 2147483647").max_clients, Some(2_147_483_647));
+        assert_eq!(
+            config("-P AABBccdd00112233445566778899aabb")
+                .ad_tag
+                .unwrap()
+                .0[..3],
+            [0xaa, 0xbb, 0xcc]
+        );
+        assert!(config("-R").padded_only);
+        assert_eq!(config("-T 1").ping_interval, Duration::from_secs(1));
+        assert_eq!(config("-T 1.5").ping_interval, Duration::from_millis(1500));
+        assert_eq!(config("-T 3600").ping_interval, Duration::from_secs(3600));
+        assert_eq!(config("-W 0").window_clamp, 0);
+        assert_eq!(config("-W 65536").window_clamp, 65_536);
+        assert_eq!(config("-b 1").backlog, 1);
+        assert_eq!(config("-b 2147483647").backlog, i32::MAX);
+        assert_eq!(config("-c 1024").connections, Some(1024));
+        assert_eq!(config("-u nobody").user.as_deref(), Some("nobody"));
+        assert_eq!(config("--address 192.0.2.1").address, Some(ip("192.0.2.1")));
+        assert_eq!(
+            config("--address 192.0.2.1 -6").address,
+            Some(ip("192.0.2.1"))
+        );
+        let given = config("--aes-pwd secret");
+        assert!(given.aes_pwd_given && given.aes_pwd == *"secret");
+    }
+
+    #[test]
+    fn slots() {
+        for (asked, used) in [(0, 2), (1, 1), (2, 2), (16, 16), (17, 16), (256, 16)] {
+            let config = config(&format!("-M {asked}"));
+            assert_eq!((config.slots_asked, config.slots_per_set), (asked, used));
+        }
+    }
+
+    #[test]
+    fn client_ports() {
+        let ports = |words: &[&str]| match parse_words(words) {
+            Ok(Command::Run(config)) => config.ports,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ports(&["-H", "443,80,65535", "f"]), [443, 80, 65535]);
+        assert_eq!(ports(&["-H0,0", "f"]), [0, 0]);
+        assert_eq!(ports(&["-H", "1", "f", "-H", "2"]), [1, 2]);
+        let list = |count: usize| {
+            (1..=count)
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        assert_eq!(ports(&["-H", &list(128), "f"]).len(), 128);
+        let error = parse_words(&["-H", &list(129), "f"]).unwrap_err();
+        assert!(
+            error
+                .text
+                .starts_with("-H/--http-ports: expected at most 128 ports, got \"1,2")
+        );
+        let what = "-H/--http-ports: expected ports from 1 to 65535 with commas between (0: the kernel chooses), got";
+        for wrong in [
+            "", "65536", "-1", "80,", ",80", "80 81", "+80", "http", "80-90",
+        ] {
+            let error = parse_words(&["-H", wrong, "f"]).unwrap_err();
+            assert_eq!(error, UsageError::new(format!("{what} {wrong:?}")));
+        }
+        let error = parse_words(&["-H", "443,80,443", "f"]).unwrap_err();
+        assert_eq!(
+            error.text,
+            "-H/--http-ports: expected port 443 only once, got \"443,80,443\""
+        );
+        let needed = |words: &[&str]| {
+            let error = parse_words(words).unwrap_err();
+            assert!(error.code == 2 && error.text.contains("-H 443"), "{error}");
+        };
+        needed(&["f"]);
+        needed(&["-S", A]);
+        needed(&["--secret-file", "s"]);
+        needed(&["--direct", "-S", A, "f"]);
+    }
+
+    #[test]
+    fn secrets() {
+        let given = config(&format!("-S {A} -S dd{B}:bob:9"));
+        let keys: Vec<Secret> = given.secrets.iter().map(|s| s.secret).collect();
+        assert_eq!(keys, [Secret::parse(A).unwrap(), Secret::parse(B).unwrap()]);
+        assert_eq!(given.secrets[1].label.as_deref(), Some("bob"));
+        assert!(!given.open);
+        let given = config("--secret-file f");
+        assert!(given.secret_file == Some("f".into()) && !given.open);
+        let many = |count: usize| {
+            (0..count)
+                .map(|i| format!("-S {i:032x} "))
+                .collect::<String>()
+        };
+        assert_eq!(config(&many(16)).secrets.len(), 16);
+        assert_errors(&[
+            (
+                &many(17),
+                "-S/--mtproto-secret: expected at most 16 secrets",
+            ),
+            (
+                &format!("-S {B} -S {A} -S dd{A}"),
+                "-S/--mtproto-secret: number 3 is the same secret as number 2",
+            ),
+            (
+                "-S 0123",
+                "-S/--mtproto-secret: expected a secret of 32 hexadecimal digits, or its dd, ee or base64url form, got 4 characters",
+            ),
+            (
+                &format!("-S {B} -S {A}:bob -S {A}:eve"),
+                "-S/--mtproto-secret: number 3 (eve) is the same secret as number 2 (bob)",
+            ),
+            (
+                &format!("-S {B}:bob -S {A}:bob"),
+                "-S/--mtproto-secret: number 2 (bob) has the same label as number 1 (bob)",
+            ),
+            (
+                &format!("-S ee{A}612f62:bob"),
+                "-S/--mtproto-secret: expected the ee form to end with a domain of 1 to 182 letters, digits, - _ or .",
+            ),
+            (
+                &format!("--secret-file {A}:x"),
+                "--secret-file: expected a file's name, got a secret: that goes to -S",
+            ),
+            (
+                "--secret-file=",
+                "--secret-file: expected a file's name, got \"\"",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret() {
+        let part = "5566778899";
+        for flags in [
+            format!("-S {A}0"),
+            format!("-S {A} -S {A}"),
+            format!("-P {A}0"),
+            format!("{A} {B}"),
+            format!("--ipv6={A}"),
+            format!("--mtproto-secre={A}z"),
+            format!("--secret={A}"),
+            format!("--{A}"),
+            format!("-R={A}"),
+            format!("--secret-file={A}"),
+            format!("-S {A}:bob:0"),
+            format!("-S {B}:{A}"),
+            format!("-S ee{A}612e62 -S {A}"),
+            format!("-S ee{A}612e6"),
+            format!("-D {A}"),
+            format!("-D dd{A}:443"),
+            format!("-D ee{A}612e62"),
+            format!("--mask={A}"),
+            format!("--mask={A}:x"),
+            format!("--tls-skew={A}"),
+            format!("--tls-hybrid={A}"),
+        ] {
+            let error = error(&flags);
+            assert!(!error.text.contains(part), "{error}");
+        }
+        let config = format!("{:?}", config(&format!("-S {A}")));
+        assert!(
+            !config.contains(part) && !config.contains("85, 102"),
+            "{config}"
+        );
+    }
+
+    #[test]
+    fn stats_port() {
+        assert_eq!(config("-p 8888").stats_ports, Some(8888..=8888));
+        assert_eq!(config("-p 0").stats_ports, Some(0..=0));
+        assert_eq!(config("-p 1:65535").stats_ports, Some(1..=65535));
+        assert_eq!(config("-p 7:7").stats_ports, Some(7..=7));
+        assert!(config("-p 1 --http-stats").http_stats);
+        let nets = "-p 1 --http-stats --stats-allow-net 10.0.0.0/8 --stats-allow-net ::1";
+        let wanted = ["10.0.0.0/8", "::1"].map(|net| Network::parse(net).unwrap());
+        assert_eq!(config(nets).stats_nets, wanted);
+        let what = "-p/--port: expected a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST, got";
+        for wrong in ["65536", "8:7", "0:7", ":", "1:", ":1", "1:2:3", "x", "-1"] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("-p {wrong}")), wanted);
+        }
+        let wanted = UsageError {
+            text: "fatal: port isn't defined".into(),
+            code: 1,
+        };
+        assert_eq!(error("--http-stats"), wanted);
+    }
+
+    #[test]
+    fn nat_rules() {
+        let rules = config("--nat-info 10.0.0.2:192.0.2.1 --nat-info=10.0.0.3:192.0.2.2").nat_rules;
+        let second = (ip("10.0.0.3"), ip("192.0.2.2"));
+        assert_eq!(rules, [(ip("10.0.0.2"), ip("192.0.2.1")), second]);
+        let many = |count| "--nat-info 10.0.0.2:192.0.2.1 ".repeat(count);
+        assert_eq!(config(&many(16)).nat_rules.len(), 16);
+        assert_errors(&[
+            (
+                &many(17),
+                "--nat-info: expected at most 16 rules, got \"10.0.0.2:192.0.2.1\"",
+            ),
+            (
+                "--nat-info 10.0.0.2",
+                "--nat-info: expected two IPv4 addresses, LOCAL:GLOBAL, got \"10.0.0.2\"",
+            ),
+            (
+                "--nat-info a:1.2.3.4",
+                "--nat-info: expected two IPv4 addresses, LOCAL:GLOBAL, got \"a:1.2.3.4\"",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn buffer_sizes() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("2k", 2048),
+            ("3M", 3 << 20),
+            ("8g", 8 << 30),
+            ("1t", 1 << 40),
+        ] {
+            assert_eq!(
+                config(&format!("--msg-buffers-size {text}")).buffer_bytes,
+                Some(bytes)
+            );
+        }
+        assert_eq!(
+            config("--msg-buffers-size=8589934592").buffer_bytes,
+            Some(8 << 30)
+        );
+        let what = "--msg-buffers-size: expected bytes as a number above 0, or one with k, m, g or t behind it, got";
+        for wrong in [
+            "0",
+            "k",
+            "-1",
+            "+1",
+            "1x",
+            "1kk",
+            "16777216t",
+            "99999999999999999999",
+            "1é",
+        ] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("--msg-buffers-size {wrong}")), wanted);
+        }
+    }
+
+    #[test]
+    fn wrong_numbers_name_flag_value_and_range() {
+        let counts = "expected a number from 1 to 2147483647, got";
+        for (flag, label) in [
+            ("-C", "-C/--max-special-connections"),
+            ("-b", "-b/--backlog"),
+            ("-c", "-c/--connections"),
+        ] {
+            for wrong in [
+                "0",
+                "2147483648",
+                "-1",
+                "+1",
+                "x",
+                "1k",
+                "99999999999999999999",
+            ] {
+                let wanted = UsageError::new(format!("{label}: {counts} {wrong:?}"));
+                assert_eq!(error(&format!("{flag} {wrong}")), wanted);
+            }
+        }
+        assert_errors(&[
+            (
+                "-W -1",
+                "-W/--window-clamp: expected a number from 0 to 2147483647, got \"-1\"",
+            ),
+            (
+                "-M 257",
+                "-M/--slaves: expected a number from 0 to 256, got \"257\"",
+            ),
+            (
+                "--verbosity=x",
+                "-v/--verbosity: expected a number from 0 to 2147483647, got \"x\"",
+            ),
+            (
+                "-P 00",
+                "-P/--proxy-tag: expected 32 hexadecimal digits, got 2 characters",
+            ),
+            ("--user=", "-u/--user: expected a user's name, got \"\""),
+            ("--aes-pwd=", "--aes-pwd: expected a file's name, got \"\""),
+        ]);
+        let what = "-T/--ping-interval: expected seconds from 1 to 3600, a fraction allowed, got";
+        for wrong in [
+            "0", "0.99", "3600.1", "-5", "inf", "NaN", "1e2", ".", "5s", "1.2.3",
+        ] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("-T {wrong}")), wanted);
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        let text = "--address: expected an IPv4 address, got \"::1\"".into();
+        assert_eq!(error("--address ::1"), UsageError { text, code: 4 });
+        assert!(matches!(
+            parse_words(&["-h", "--nonsense"]),
+            Ok(Command::Help)
+        ));
+        assert!(matches!(parse_words(&["--help"]), Ok(Command::Help)));
+        assert!(matches!(parse_words(&["--version"]), Ok(Command::Version)));
+        // What stands before is judged first.
+        assert_eq!(parse_words(&["-M", "x", "-h"]).unwrap_err().code, 2);
+        let error = parse_words(&["-H", "443", "one", "two"]).unwrap_err();
+        let text = "expected at most one configuration file, got 2\n";
+        assert_eq!(error, UsageError::new(format!("{text}{}", help())));
+    }
+
+    #[test]
+    fn getopt_forms() {
+        assert_eq!(config("-C100").max_clients, Some(100));
+        assert_eq!(config("-6C100").max_clients, Some(100));
+        assert_eq!(config("--connections=7").connections, Some(7));
+        assert_eq!(config("--connections 7").connections, Some(7));
+        for (flags, verbosity) in [
+            ("-v", 1),
+            ("-vv", 2),
+            ("-v -v", 2),
+            ("-v6v", 2),
+            ("--verbosity", 1),
+        ] {
+            assert_eq!(config(flags).verbosity, verbosity, "{flags}");
+        }
+        for (flags, verbosity) in [
+            ("--verbosity=0", 0),
+            ("--verbosity=9 -v", 10),
+            ("-v --verbosity=2", 2),
+        ] {
+            assert_eq!(config(flags).verbosity, verbosity, "{flags}");
+        }
+        // An optional value is never the next word, nor glued to the letter.
+        assert_eq!(parse_words(&["-H1", "-v", "3", "f"]).unwrap_err().code, 2);
+        assert_eq!(error("-v3").text, "unknown flag -3; --help lists all");
+        // The last one wins, as in C.
+        assert_eq!(config("-C 1 -C 2").max_clients, Some(2));
+        let Ok(Command::Run(config)) = parse_words(&["-H1", "--", "-v"]) else {
+            panic!()
+        };
+        let file = Some("-v".into());
+        assert_eq!((config.config_file, config.verbosity), (file, 0));
+        let Ok(Command::Run(config)) = parse_words(&["file", "-H1", "-6"]) else {
+            panic!()
+        };
+        assert!(config.ipv6);
+    }
+
+    #[test]
+    fn short_equals_is_part_of_the_value() {
+        let text =
+            "-C/--max-special-connections: expected a number from 1 to 2147483647, got \"=5\"";
+        assert_errors(&[("-C=5", text)]);
+    }
+
+    #[test]
+    fn long_names_may_be_shortened() {
+        assert_eq!(config("--max 5").max_clients, Some(5));
+        assert_eq!(config("--aes=x").aes_pwd, PathBuf::from("x"));
+        assert!(config("--i --random").ipv6);
+        assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
+        assert_errors(&[
+            ("--ver=1", "--ver may mean --verbosity or --version"),
+            ("--http", "--http may mean --http-ports or --http-stats"),
+            (
+                "--p 1",
+                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links",
+            ),
+        ]);
+        // A whole name is never ambiguous, and every name finds its own row.
+        for flag in FLAGS {
+            assert_eq!(find_long(flag.long).unwrap().long, flag.long);
+        }
+    }
+
+    #[test]
+    fn unknown_flags_name_the_nearest() {
+        assert_errors(&[
+            (
+                "--mtproto-secrets=x",
+                "unknown flag --mtproto-secrets; the nearest known one is -S/--mtproto-secret",
+            ),
+            (
+                "--adress 1.2.3.4",
+                "unknown flag --adress; the nearest known one is --address",
+            ),
+            (
+                "--aes_pwd x",
+                "unknown flag --aes_pwd; the nearest known one is --aes-pwd",
+            ),
+            ("-s x", "unknown flag -s; did you mean -S/--mtproto-secret?"),
+            ("-6z", "unknown flag -z; --help lists all"),
+        ]);
+    }
+
+    #[test]
+    fn missing_and_surplus_values() {
+        let error = |words: &[&str]| parse_words(words).unwrap_err().text;
+        assert_eq!(
+            error(&["f", "-S"]),
+            "-S/--mtproto-secret: expected a value, as in --mtproto-secret SECRET[:LABEL[:LIMIT]]"
+        );
+        assert_eq!(
+            error(&["f", "--port"]),
+            "-p/--port: expected a value, as in --port PORT[:LAST]"
+        );
+        assert_eq!(error(&["--ipv6=1", "f"]), "-6/--ipv6: takes no value");
+        assert_eq!(error(&["--help=x"]), "-h/--help: takes no value");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn values_that_are_no_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(vec![b'x', 0xff]);
+        let error = parse([OsString::from("-u"), odd()]).unwrap_err();
+        assert_eq!(error.text, "-u/--user: expected plain text");
+        let file = parse([OsString::from("-H1"), odd()]);
+        assert!(
+            matches!(file, Ok(Command::Run(config)) if config.config_file == Some(odd().into()))
+        );
+    }
+
+    #[test]
+    fn direct_mode() {
+        for (words, direct, open, ports) in [
+            (&[][..], true, false, [8443]),
+            (&["run"], true, false, [8443]),
+            (&["--open"], true, true, [8443]),
+            (&["--direct", "f"], true, false, [8443]),
+            (&["-H", "1", "-S", A], true, false, [1]),
+            (&["run", "-H", "1", "f"], false, true, [1]),
+            (&["-H", "1", "run"], false, true, [1]),
+            (&["-H", "1", "--direct", "f", "-S", A], true, false, [1]),
+        ] {
+            let Ok(Command::Run(config)) = parse_words(words) else {
+                panic!("{words:?}")
+            };
+            let got = (config.direct, config.open, config.ports);
+            assert_eq!(got, (direct, open, ports.to_vec()), "{words:?}");
+        }
+        assert!(!config("--no-fallback").fallback && config("--prefer-ipv6").prefer_ipv6);
+        let tag = format!("-P {A}");
+        assert!(config(&tag).ad_tag.is_some());
+        let what = "-P/--proxy-tag: only middle proxies show a sponsored channel: \
+                    it needs a configuration file and goes without --direct";
+        assert_errors(&[
+            (&format!("{tag} --direct"), what),
+            (
+                &format!("--open -S {B}"),
+                "--open: goes neither with -S nor with --secret-file",
+            ),
+        ]);
+        assert_eq!(parse_words(&["-P", A]).unwrap_err().text, what);
+    }
+
+    #[test]
+    fn dc_overrides() {
+        let flags = "--dc-override 2:127.0.0.1:443 --dc-override=-203:[::1]:1 \
+                     --dc-override 10002:dc-2.example:65535";
+        let row = |id, host: &str, port| DcOverride {
+            id: DcId(id),
+            host: host.into(),
+            port,
+        };
+        let wanted = [
+            row(2, "127.0.0.1", 443),
+            row(-203, "::1", 1),
+            row(10002, "dc-2.example", 65535),
+        ];
+        assert_eq!(config(flags).dc_overrides, wanted);
+        let what = "--dc-override: expected ID:HOST:PORT with the number of a data centre, \
+                    IPv6 addresses in brackets, got";
+        for wrong in [
+            "",
+            "2",
+            "2:h",
+            "h:1",
+            "0:h:1",
+            "x:h:1",
+            "32768:h:1",
+            "-32768:h:1",
+            "2::1",
+            "2:h:0",
+            "2:h:65536",
+            "2:h:",
+            "2:::1:1",
+            "2:[h]:1",
+            "2:[::1:1",
+            "2:a/b:1",
+            "2:h:+1",
+        ] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("--dc-override={wrong}")), wanted);
+        }
+    }
+
+    #[test]
+    fn servers_in_links() {
+        for (text, host) in [
+            ("proxy.example", "proxy.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(
+                config(&format!("--server {text}")).server,
+                Some(host.into())
+            );
+        }
+        let what = "--server: expected a name or an IP address without a port, got";
+        let long = "h".repeat(254);
+        for wrong in ["", "h:443", "a&b", "é.example", "[h]", "192.0.2.1:1", &long] {
+            let wanted = UsageError::new(format!("{what} {wrong:?}"));
+            assert_eq!(error(&format!("--server={wrong}")), wanted);
+        }
+        assert!(config("--print-links").print_links);
+    }
+
+    #[test]
+    fn link() {
+        let link = |words: &[&str]| match parse_words(&[&["link"], words].concat()) {
+            Ok(Command::Link(request)) => *request,
+            other => panic!("{words:?}: {other:?}"),
+        };
+        let request = link(&["-S", A]);
+        assert_eq!((request.config.ports, request.qr), (vec![443], false));
+        let ee = format!("ee{A}612e62");
+        let request = link(&["--qr", "-S", &ee, "-H", "1,2", "-D", "c.d", "-R", "file"]);
+        assert_eq!(request.config.ports, [1, 2]);
+        assert_eq!(request.config.domains, [Domain::named("c.d")]);
+        assert!(request.qr && request.config.padded_only);
+        assert!(link(&["--secret-file", "f"]).config.secret_file.is_some());
+        assert!(matches!(parse_words(&["link", "-h"]), Ok(Command::Help)));
+        let error = |words: &[&str]| parse_words(words).unwrap_err().text;
+        assert_eq!(
+            error(&["link"]),
+            "link: expected the secret of the proxy, -S SECRET or --secret-file FILE"
+        );
+        assert_eq!(
+            error(&["link", "-S", A, "-H", "0"]),
+            "link: expected the port of the proxy, got -H 0"
+        );
+        assert!(
+            error(&["link", "-S", A, "--mask-max", "1"]).starts_with("--mask-max: is for fake TLS")
+        );
+        assert_errors(&[(
+            "--qr",
+            "--qr: only for mtproxy link; a start shows it with the links",
+        )]);
+    }
+
+    #[test]
+    fn secret() {
+        let secret = |words: &[&str]| match parse_words(words) {
+            Ok(Command::Secret(domain)) => Ok(domain),
+            Ok(other) => panic!("{words:?}: {other:?}"),
+            Err(error) => Err(error.text),
+        };
+        assert_eq!(secret(&["secret"]), Ok(None));
+        assert_eq!(secret(&["secret", "a.b"]), Ok(Some("a.b".into())));
+        let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or ., got";
+        for wrong in ["", "a b", "-v", "--nonsense"] {
+            assert_eq!(secret(&["secret", wrong]), Err(format!("{what} {wrong:?}")));
+        }
+        assert!(secret(&["secret", "a", "b"]).is_err());
+        assert!(matches!(parse_words(&["secret", "-h"]), Ok(Command::Help)));
+    }
+}

@@ -1,0 +1,70 @@
+//! What the statistics need of the start, and the threads that serve them.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::{clock, threads};
+use crate::direct::table::Table;
+use crate::door::rules::{Road, Rules};
+use crate::middle::dcs::Dcs;
+use crate::operator::Fatal;
+use crate::operator::access::Secrets;
+use crate::operator::options::Config;
+use crate::operator::pages;
+use crate::operator::pages::{Facts, Site};
+use crate::stats;
+
+/// What they say of the start; the rest is filled in as it is known.
+pub fn facts(config: &Config) -> Facts {
+    Facts {
+        started: Instant::now(),
+        start_time: clock::unix(),
+        address: config.address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        port: 0,
+        config: None,
+        clusters: 0,
+        proxy_secret: None,
+        sets: Vec::new(),
+        window_clamp: config.window_clamp,
+        has_tag: config.ad_tag.is_some(),
+        most_clients: 0,
+        replays: None,
+    }
+}
+
+/// Says what clients are told apart by.
+pub fn set_up(secrets: &Secrets, dcs: Option<&Dcs>, table: &Table) {
+    let (served, default) = match dcs {
+        Some(dcs) => dcs.served(),
+        None => table.served(),
+    };
+    stats::set_up(&secrets.entries, served, default);
+}
+
+/// Serves them, if that is asked for.
+pub fn start(
+    config: &Config,
+    sockets: &[Arc<TcpListener>],
+    mut facts: Facts,
+    rules: &Rules,
+) -> Result<(), Fatal> {
+    if !config.http_stats {
+        return Ok(());
+    }
+    if let Road::Middle(middle, _) = &rules.road {
+        facts.clusters = middle.dcs.clusters();
+    }
+    facts.replays = rules.tls.as_ref().map(|tls| tls.replays.clone());
+    facts.sets = rules.sets().to_vec();
+    let site = Arc::new(Site::new(facts, config.stats_nets.clone()));
+    for socket in sockets {
+        let (socket, site) = (socket.clone(), site.clone());
+        // A panic must not end the service.
+        threads::spawn("stats", move || {
+            while !threads::guarded(|| pages::run(&socket, &site)) {}
+        })
+        .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
+    }
+    Ok(())
+}
