@@ -83,6 +83,9 @@ pub const HTTP_REQUEST: Duration = Duration::from_secs(10);
 /// its client looks whether that has begun. C: none.
 pub const HTTP_IDLE: Duration = Duration::from_secs(60);
 
+/// How long accepting pauses when the system is out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 // --- fake TLS --------------------------------------------------------------------------------
 
 /// Longest ClientHello, bytes without its record headers; today's take 1.9 KB. C: looks at 4096.
@@ -128,6 +131,8 @@ pub const PROBE_TIMES: u32 = 3;
 pub const PROBE_SILENCE: Duration = Duration::from_millis(250);
 /// A site's whole first flight. C: the same for all of its probes.
 pub const PROBE_FLIGHT: Duration = Duration::from_secs(5);
+/// Longer flights of a site are cut off, bytes.
+pub const MAX_SITE_FLIGHT: usize = 64 << 10;
 /// After so many milliseconds of silence records begin small again, as web servers' do.
 pub const RECORD_PAUSE: u32 = 1000;
 

@@ -1,6 +1,6 @@
-//! Two connections whose bytes are relayed into each other, one thread for each direction, until both
-//! halves have ended. An end of one side is passed on as an end of that half only, so nothing in
-//! flight is lost. `direct` relays a client and its data centre so, `door::mask` a stranger and the
+//! Two connections whose bytes are relayed into each other, one thread for each direction (a half), until
+//! both halves have ended. When one side shuts down its sending, that is passed on and the other half goes
+//! on, so nothing in flight is lost. `direct` relays a client and its data centre so, `door::mask` a stranger and the
 //! site that it is shown.
 
 use crate::base::lock::Mutex;

@@ -1,16 +1,17 @@
-//! Direct mode: each client has its own connection to its data centre (protocol.md 12). The framing
-//! is never parsed; two threads move bytes until both halves have ended ([`relay`]).
+//! The direct road: each client has its own connection to its data centre (protocol.md 12). Called by the
+//! door with a client that has proven a secret. The framing is never parsed; two threads move bytes until
+//! both directions have ended ([`relay`]).
 //!
-//! The header that opens the connection to the data centre is chosen so that the data centre's
-//! stream already is what the client expects (`obfuscated2::offer_mirroring`): downwards nothing is
-//! deciphered. The price: the same ciphertext runs on both legs. A client that doesn't obfuscate has no
-//! such stream: for it bytes are deciphered downwards, too.
+//! The header that opens the connection to the data centre is chosen so that the data centre's stream
+//! already is what the client expects (`obfuscated2::offer_mirroring`): downwards nothing is deciphered.
+//! The price: the same ciphertext runs on both legs. A client that doesn't obfuscate has no such stream:
+//! for it bytes are deciphered downwards, too.
 
 mod relay;
 pub mod table;
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
@@ -50,18 +51,17 @@ impl Direct {
     }
 }
 
-/// A connection to a data centre.
+/// A client's connection to its data centre.
 struct Connected {
     dc: TcpStream,
-    /// Ours, with our stream.
+    /// The header that opened it, and our stream.
     offer: Box<Offer>,
-    /// The data centre's stream, if the client expects another.
+    /// The data centre's stream, if the client expects another one.
     down: Option<Box<Ctr>>,
 }
 
-/// The connection to the client's data centre, with what the client has sent so far, our stream to it,
-/// and its own stream if that isn't the client's. Not inlined: an idle client's thread would keep the
-/// stack that only this needs.
+/// Connects to the client's data centre and sends what the client has sent so far. Not inlined: an idle
+/// client's thread would keep the stack that only this needs.
 #[inline(never)]
 fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Connected, Close> {
     let accepted = &stream.layers.accepted;
@@ -87,14 +87,14 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
 }
 
 #[inline(never)] // see `connect`
-fn dial(addresses: &[std::net::SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
+fn dial(addresses: &[SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
     let dc = net::dial_any(addresses, source, DC_CONNECT).ok()?;
     dc.set_write_timeout(None).ok()?;
     sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME).ok()?;
     Some(dc)
 }
 
-/// Our header; drawn again while it would begin as something else does.
+/// Our header; drawn again while it begins as another protocol would.
 #[inline(never)] // see `connect`
 fn draw(stream: &ClientStream) -> Option<Box<Offer>> {
     let accepted = &stream.layers.accepted;

@@ -1,10 +1,10 @@
-//! Bytes between a client and its data centre (`pair` has the two threads and the ends).
+//! Relays bytes between a client and its data centre; `pair` has the two threads and the ends.
 //!
 //! A direction that is idle waits in a small read and holds nothing else. While its reads fill up it
-//! borrows what moves more at a time: a large pooled buffer upwards, where bytes go through two
-//! ciphers; a pipe downwards, through which the kernel moves them without a copy. In fake TLS the
-//! record layer comes off upwards, and downwards bytes go through a buffer: a pipe would have to be
-//! emptied record by record, which costs more than the copy.
+//! borrows what moves more at a time: upwards, where bytes go through two ciphers, a large pooled buffer;
+//! downwards a pipe, through which the kernel moves them without a copy. In fake TLS the record layer
+//! comes off upwards, and downwards bytes go through a buffer: a pipe would have to be emptied record by
+//! record, which costs more than the copy. The free pipes have a lock, held for a push or a pop.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
@@ -23,17 +23,17 @@ use crate::pair::{self, Broken, Half, Pair};
 use crate::stats::{Close, Traffic};
 use crate::stream::{ClientStream, Layers};
 
-/// The way up.
+/// From the client to the data centre.
 pub struct Up<'a> {
-    /// The client's stream to us.
+    /// The client's stream.
     pub stream: ClientStream<'a>,
-    /// Ours to the data centre.
+    /// Our stream to the data centre.
     pub send: Ctr,
 }
 
-/// The way down.
+/// From the data centre to the client.
 struct Down {
-    /// What comes is deciphered, if the client expects another stream than the data centre's.
+    /// The data centre's stream, if the client expects another one.
     cipher: Option<Box<Ctr>>,
     /// In fake TLS.
     sizer: Option<Sizer>,
@@ -62,7 +62,7 @@ pub fn run(
 fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
     let Up { stream, send } = up;
     let ClientStream { layers, small, .. } = stream;
-    // It may have been broken behind the first record already.
+    // A wrong record may have come with the header.
     layers.check().map_err(Broken::Client)?;
     let mut pass = |bytes: &mut [u8]| pass_up(pair, layers, send, traffic, bytes);
     loop {
@@ -93,7 +93,7 @@ fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
     }
 }
 
-/// Whether the data centre takes these bytes. An error once the client has sent a wrong record.
+/// Passes on bytes as the client sent them; false if the data centre takes no more. An error once the client has sent a wrong record.
 fn pass_up(
     pair: &Pair,
     layers: &mut Layers,
@@ -111,15 +111,15 @@ fn pass_up(
     Ok(taken)
 }
 
-/// The data centre takes no more, but what it has sent is still on its way to the client. Closing
-/// the client's connection with bytes unread would make the kernel drop that.
+/// The data centre takes no more, but what it has sent is still on its way to the client. Closing the
+/// client's connection with bytes unread would make the kernel drop it, so they are read.
 fn discard(pair: &Pair, small: &mut [u8]) -> Half {
     while read(&pair.client, small, CLIENT_LOST)? > 0 {}
     Ok(())
 }
 
 fn relay_down(pair: &Pair, mut down: Down) -> Half {
-    // So long that a record of what it holds is like the first one of any stream.
+    // Its size is that of the first record on a stream.
     let mut small = [0; record::HEADER + RECORD_START];
     loop {
         let body = &mut small[record::HEADER..];
@@ -127,7 +127,7 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
         pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
-            // What goes through a pipe isn't seen, and can't be cut into records at no cost.
+            // Bytes in a pipe can't be deciphered, nor cut into records at no cost.
             let by_copy = down.sizer.is_some() || down.cipher.is_some();
             n = match (!by_copy).then(take_pipe).flatten() {
                 Some(pipe) => move_by_pipe(pair, pipe, &down)?,
@@ -145,7 +145,7 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
     }
 }
 
-/// Passes on the `n` bytes that lie behind room for a record's header. They fit any record.
+/// Passes on the first `n` bytes behind room for a record's header. They fit any record.
 fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> Half {
     let mut start = record::HEADER;
     if let Some(sizer) = down.sizer.as_mut().filter(|_| n > 0) {
@@ -165,13 +165,13 @@ fn decipher(down: &mut Down, bytes: &mut [u8]) {
     }
 }
 
-/// `n` bytes of the data centre's are on their way.
+/// Counts `n` bytes.
 fn passed_down(pair: &Pair, n: usize, down: &Down) {
     pair.step();
     down.traffic.direct_down_bytes.add(n as u64);
 }
 
-/// Until a step moves little or nothing comes for a while; returns how much, 0 at the end.
+/// Moves bytes until a step moves few or none come for a while; returns how many, 0 at the end.
 fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
     loop {
         let n = match pipe.fill(&pair.far, RELAY_STEP) {
@@ -200,7 +200,7 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
     }
 }
 
-/// The same in records, or where no pipe can be had. Not inlined: idle clients' threads keep the stack.
+/// As [`move_by_pipe`], but through a buffer. Not inlined: idle clients' threads keep the stack.
 #[inline(never)]
 fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {

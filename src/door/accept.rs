@@ -1,10 +1,11 @@
-//! Listeners: one thread each. A connection over the cap, or one that no thread can be had for, is
-//! closed and counted.
+//! Listeners, one thread each. Every accepted connection gets a thread of the pool and is served by the
+//! door; over the cap, or when no thread can be had, it is closed and counted.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+
+use mtproxy::limits::ACCEPT_PAUSE;
 
 use super::rules::Rules;
 use super::serve;
@@ -29,12 +30,12 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
                 ) => {}
             Err(e) => {
                 STATS.accept_calls_failed.add(1);
-                // No descriptors or no memory: the connection stays in the backlog, and asking
-                // again at once would only take the processor from whoever could free some.
+                // No descriptors or no memory: the connection stays in the backlog, and trying again
+                // at once would only take the processor from those that could free some.
                 if !std::mem::replace(&mut failing, true) {
                     log::event(format_args!("accept_failed error=\"{e}\""));
                 }
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(ACCEPT_PAUSE);
             }
         }
     }

@@ -41,8 +41,6 @@ pub struct Stranger<'a> {
     pub site: &'a Site,
     /// All that came.
     pub received: Received<'a>,
-    /// The stranger has ended its half.
-    pub ended: bool,
 }
 
 /// What has come so far: on the thread's stack, or in a pooled buffer when it is more.
@@ -50,9 +48,22 @@ pub struct Received<'a> {
     pub small: &'a mut [u8; READ_SMALL],
     pub large: Option<Buffer>,
     pub len: usize,
+    /// Its sender has shut down its sending side.
+    pub ended: bool,
 }
 
 impl Received<'_> {
+    /// Nothing has come.
+    pub fn new(small: &mut [u8; READ_SMALL]) -> Received<'_> {
+        let (large, len, ended) = (None, 0, false);
+        Received {
+            small,
+            large,
+            len,
+            ended,
+        }
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         match &self.large {

@@ -1,6 +1,6 @@
-//! Strangers: whoever does not prove to know a secret before our first byte talks to the site whose
-//! name this server bears, with every byte that came so far, until either side ends
-//! (protocol.md 5.6). Only configured addresses are ever dialled.
+//! The mask: a stranger is relayed to the site whose name this server bears, with every byte that it has
+//! sent so far, until either side ends (protocol.md 5.6). Only configured addresses are ever dialled.
+//! Called by the door; runs on the stranger's thread and a second one.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::base::{net, sys};
 use crate::pair::{self, Broken, Half, Pair};
 use crate::stats::{Close, STATS, STRANGERS};
 
-/// Shows a stranger the site, if there is a place; returns when that is over.
+/// Relays a stranger to the site, unless --mask-max are relayed already. Returns at the end.
 #[inline(never)] // see `live`
 pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Stranger) -> Close {
     let close = Close::Masked.counted();
@@ -49,9 +49,9 @@ fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger)
             return;
         }
     }
-    // A site that takes no more may still have said something.
-    let ended = site.write_all(stranger.received.bytes()).is_err() || stranger.ended;
-    // Its buffer is not needed while the rest goes on.
+    // A site that no longer reads may have sent a response.
+    let ended = site.write_all(stranger.received.bytes()).is_err() || stranger.received.ended;
+    // Gives its buffer back before the relay begins.
     drop(stranger);
     let pair = Arc::new(Pair::new(socket, site));
     let up = |pair: &Pair| match ended {
@@ -78,8 +78,8 @@ fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
                     Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(OVER),
                     Err(_) => taken = false,
                 }
-                // What the site has sent before it closed is still on its way to the stranger; when
-                // it is there, whatever the stranger says is answered as by a closed port.
+                // What the site sent before it closed is still on its way to the stranger. Once that
+                // has arrived, whatever the stranger sends is answered with a reset, as by a closed port.
                 if !taken && (!is_up || pair.has_ended()) {
                     return Err(OVER);
                 }

@@ -1,32 +1,34 @@
-//! The mask thread: looks the sites up and asks each with hellos like clients', at start and then
-//! hourly, so that our answers look like theirs. Whatever a site or a name server does delays nobody:
-//! clients are answered meanwhile with what is known.
+//! The mask thread: looks the sites up and probes each with ClientHellos like those of clients, at start
+//! and then hourly, so that our first flight looks like theirs. A slow site or name server delays nobody:
+//! meanwhile clients are answered with what is known. Sites' bytes are untrusted.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
-use mtproxy::limits::{PROBE_FLIGHT, PROBE_INTERVAL, PROBE_RETRY, PROBE_SILENCE, PROBE_TIMES};
+use mtproxy::limits::{
+    MAX_SITE_FLIGHT, PROBE_FLIGHT, PROBE_INTERVAL, PROBE_RETRY, PROBE_SILENCE, PROBE_TIMES,
+};
 use mtproxy::proto::faketls::probe::{self, Flight, Kind, Unusable};
 
 use super::sites::{Site, Sites};
 use crate::base::{log, net, sys};
 
-/// Keeps what is known of the sites fresh, for ever.
+/// Keeps what is known of the sites up to date, for ever.
 pub fn run(sites: &Sites) {
     let mut random = match sys::random_array() {
         Ok(seed) => Random::new(&seed),
-        Err(_) => return, // then nothing else works either
+        Err(_) => return, // nothing else works then
     };
     let mut troubles: Vec<Option<String>> = vec![None; sites.sites.len()];
     let mut retry = PROBE_RETRY;
     loop {
-        // All names first: strangers can be shown a site that has not been asked yet.
+        // All names first: strangers can be shown a site that has not been probed yet.
         let found: Vec<Result<(), String>> = sites.sites.iter().map(|s| sites.look_up(s)).collect();
         let mut all_well = true;
         for ((site, trouble), found) in sites.sites.iter().zip(&mut troubles).zip(found) {
-            let found = found.and_then(|()| sites.ask(site, &mut random)).err();
+            let found = found.and_then(|()| sites.probe(site, &mut random)).err();
             all_well &= found.is_none();
             // Once, not every hour.
             if let Some(text) = found.as_ref().filter(|_| *trouble != found) {
@@ -39,7 +41,7 @@ pub fn run(sites: &Sites) {
             true => PROBE_RETRY,
             false => (2 * retry).min(PROBE_INTERVAL),
         };
-        // Not at a beat that an observer of many servers could see.
+        // Spread, or an observer of many servers could see the rhythm.
         let jitter = wait / 4000 * (random.next_u32() % 1000);
         std::thread::sleep(wait * 7 / 8 + jitter);
     }
@@ -60,13 +62,13 @@ impl Sites {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        // The same one comes once for each kind of socket.
+        // The resolver lists an address once for each kind of socket.
         addresses.dedup();
         // IPv4 first, as the C proxy.
         let (ipv4, ipv6): (Vec<_>, Vec<_>) = addresses.iter().partition(|ip| ip.is_ipv4());
         addresses = [ipv4, ipv6].concat();
         let has_none = addresses.is_empty();
-        // What was known is better than nothing.
+        // A failed lookup leaves the addresses that were known.
         if !has_none || site.state().addresses.is_none() {
             site.set_addresses(addresses);
         }
@@ -84,8 +86,8 @@ impl Sites {
         }
     }
 
-    /// Asks with each kind of hello, several times.
-    fn ask(&self, site: &Site, random: &mut Random) -> Result<(), String> {
+    /// Probes with each kind of ClientHello, several times.
+    fn probe(&self, site: &Site, random: &mut Random) -> Result<(), String> {
         let addresses = site.addresses(443, Duration::ZERO);
         let mut learnt = 0;
         let mut trouble = None;
@@ -93,7 +95,7 @@ impl Sites {
         for kind in Kind::ALL {
             let mut answered = false;
             for _ in 0..PROBE_TIMES {
-                match self.ask_once(site, &addresses, kind, random) {
+                match self.probe_once(site, &addresses, kind, random) {
                     Ok((address, flight, first_read)) => {
                         site.state().model.note(kind, &flight, first_read);
                         (answered, at) = (true, Some(address));
@@ -105,7 +107,7 @@ impl Sites {
                 }
             }
             learnt += u32::from(answered);
-            // Nothing is there at all: asking on would only take time.
+            // The site is down: further probes would only take time.
             if trouble == Some(Unusable::Nothing) {
                 break;
             }
@@ -134,8 +136,8 @@ impl Sites {
         }
     }
 
-    /// One hello and the flight that answers it; also how many bytes the first read gave.
-    fn ask_once(
+    /// One ClientHello and the flight that answers it; also how many bytes the first read gave.
+    fn probe_once(
         &self,
         site: &Site,
         addresses: &[SocketAddr],
@@ -154,11 +156,11 @@ impl Sites {
     }
 }
 
-/// Sends the hello; what comes until the site falls silent, and how much of it the first read gave.
+/// Sends the ClientHello; returns what comes until the site falls silent, and the length of the first read.
 fn exchange(mut socket: &TcpStream, hello: &[u8]) -> std::io::Result<(Vec<u8>, usize)> {
     socket.write_all(hello)?;
     let deadline = Instant::now() + PROBE_FLIGHT;
-    let mut answer = vec![0; MAX_ANSWER];
+    let mut answer = vec![0; MAX_SITE_FLIGHT];
     let (mut len, mut first_read) = (0, 0);
     while len < answer.len() {
         let until = match len {
@@ -179,13 +181,10 @@ fn exchange(mut socket: &TcpStream, hello: &[u8]) -> std::io::Result<(Vec<u8>, u
     Ok((answer, first_read))
 }
 
-/// An address that a name of somebody else's has no reason to lead to, and that is trusted much.
+/// Link-local addresses are trusted much, and a public name has no reason to lead to one.
 fn is_link_local(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
-
-/// Longer flights than this are cut off, bytes.
-const MAX_ANSWER: usize = 64 << 10;

@@ -1,25 +1,25 @@
-//! The last ClientHellos that were let in: none of these enters again (protocol.md 5.3). What was
-//! forgotten is known by its time stamp only, which the digest doesn't cover.
+//! The replay store: the last ClientHellos that were accepted, none of which is accepted again
+//! (protocol.md 5.3). Older ones are told by their time stamp only, which the digest doesn't cover.
 //!
 //! A bounded store, oldest out first, every step O(1): a ring of entries with hash chains through it.
-//! Only hellos with a right digest come here, so strangers can't fill it; and the hash is seeded, so
-//! nobody can aim many entries at one chain. The C proxy keeps what came in two days, without bound.
+//! Only ClientHellos with a right digest get here, so strangers can't fill it; and the hash is seeded, so
+//! nobody can aim many entries at one chain. The C proxy keeps those of two days, without bound.
 
 use crate::base::sys;
 
-/// What is to be done with a hello.
+/// What the store says of a ClientHello.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// New, and noted.
     Fresh,
-    /// It was here before.
+    /// Seen before.
     Seen,
-    /// Made before what the store has forgotten: whether it was here can't be told.
+    /// Not newer than what the store has dropped: it may have been seen before.
     TooOld,
 }
 
-/// The store. 24 bytes an entry and 4 to 8 for the chains: 1.75 MiB for 65536 entries, which the
-/// system provides as they come in.
+/// The store. 24 bytes an entry and 4 to 8 for the chains: 1.75 MiB for 65536 entries, of which the
+/// system maps only what is in use.
 pub struct Seen {
     entries: Vec<Entry>,
     capacity: usize,
@@ -28,7 +28,7 @@ pub struct Seen {
     /// The newest entry of each chain, by place + 1; 0 is none.
     heads: Vec<u32>,
     seeds: [u64; 4],
-    /// The largest time stamp that was forgotten.
+    /// The largest time stamp that was dropped.
     floor: Option<u32>,
 }
 

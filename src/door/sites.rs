@@ -1,7 +1,7 @@
-//! The domains of fake TLS: what clients may name, where the site of each is, and how it answers.
-//! Client threads read what the mask thread (`probe`) finds out; the operator names the domains.
+//! The domains of fake TLS: what clients may name, where the site of each is, and what its first flight
+//! looks like. The operator names the domains, the mask thread (`probe`) finds out the rest, and client
+//! threads read it. One lock a site, held for a look; client threads wait on it for the first lookup.
 
-use crate::base::lock::Mutex;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Condvar, MutexGuard};
@@ -12,7 +12,8 @@ use mtproxy::proto::faketls::client_hello::{self, ClientHello, RANDOM_AT, RANDOM
 use mtproxy::proto::faketls::probe::{Choice, Model};
 use mtproxy::proto::proxy_protocol;
 
-use crate::base::{lock, log, net, sys};
+use crate::base::lock::{self, Mutex};
+use crate::base::{log, net, sys};
 
 /// All domains, in the operator's order; the first one is for strangers that name none of them.
 pub struct Sites {
@@ -62,9 +63,9 @@ pub(super) struct State {
     /// None: not looked up yet.
     pub(super) addresses: Option<Vec<IpAddr>>,
     pub(super) model: Model,
-    /// The random of the hello that we are probing the site with.
+    /// The random of the ClientHello that the site is being probed with.
     pub(super) probe: Option<[u8; 32]>,
-    /// That hello has come to ourselves. By way of the site only if the site answers nothing else.
+    /// That ClientHello has come back to this server. If the site sends nothing else, it leads here.
     pub(super) came_back: bool,
 }
 
@@ -72,7 +73,7 @@ pub(super) struct State {
 pub struct LeadsBack(pub String);
 
 impl Sites {
-    /// The sites of these domains, or all at `mask`. What is an address already needs no lookup.
+    /// The sites of these domains, or all at `mask`. An IP address needs no lookup.
     pub fn new(
         domains: &[Domain],
         mask: Option<&(String, u16)>,
@@ -114,8 +115,8 @@ impl Sites {
         Ok(sites)
     }
 
-    /// Connects to the first of a site's addresses that answers, on behalf of `visitor`, who is
-    /// connected to `ours`: both go into the header that a web server may want. No visitor: ourselves.
+    /// Connects to the first of a site's addresses that accepts, on behalf of a visitor: its address and
+    /// ours that it is connected to go into the PROXY protocol header. None: for the mask thread.
     pub fn dial(
         &self,
         addresses: &[SocketAddr],
@@ -144,7 +145,7 @@ impl Sites {
         self.sites.first()
     }
 
-    /// Whether a stranger's first bytes are our own probe, come back to us.
+    /// Whether a stranger's first bytes are the mask thread's own probe, come back to this server.
     pub fn is_own_probe(&self, received: &[u8]) -> bool {
         let hello = proxy_protocol::behind_header(received);
         let Some(random) = hello.get(RANDOM_AT..RANDOM_END) else {
@@ -204,7 +205,7 @@ impl Site {
             .collect()
     }
 
-    /// How to answer a hello as the site would.
+    /// What the site would answer to this ClientHello.
     pub fn choose(&self, hello: &ClientHello, hybrid: bool, random: u32) -> Choice {
         self.state().model.choose(hello, hybrid, random)
     }

@@ -1,9 +1,12 @@
-//! Fake TLS: a client's hello, our answer, and the first record behind it (protocol.md 5). Who has not
-//! proven to know a secret before our answer is a stranger; what goes wrong later has proven it,
-//! and is read and discarded like any header that fits nothing.
+//! Fake TLS (protocol.md 5): a client's ClientHello, our ServerHello, and the first record behind it.
+//! Called by the door for every connection when there is a domain.
+//!
+//! Whoever has not proven a secret before our ServerHello is a stranger and is shown the site. What goes
+//! wrong later comes from somebody who has, and is read and discarded like any header that fits no
+//! secret. The replay store has a lock, held for one look-up.
 
 use std::cell::RefCell;
-use std::io::{ErrorKind, IoSlice, Write};
+use std::io::{ErrorKind, IoSlice};
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -22,60 +25,85 @@ use super::rules::{FakeTls, Rules};
 use super::sites::Site;
 use crate::base::buffers::{self, Buffer};
 use crate::base::gauge::Counter;
-use crate::base::{clock, sys};
+use crate::base::{clock, net, sys};
 use crate::stats::{Close, STATS};
 
-/// How the first phase ended.
-enum First<'a> {
-    /// Our answer is sent.
+/// What the phase up to our ServerHello has found.
+enum HelloPhase<'a> {
+    /// A ClientHello that proves a secret; our ServerHello is sent.
     Answered,
-    /// It isn't TLS, and may be a client without it.
-    Plain,
-    /// A stranger: why, to which site if not the first, and whether it has ended its half.
-    Stranger(&'static Counter, Option<&'a Site>, bool),
-    /// The connection is gone.
-    Gone(Close),
+    /// Bytes that are no ClientHello and may be a client without fake TLS.
+    NotTls,
+    /// A stranger: what counts it, and the site that it named.
+    Stranger(&'static Counter, Option<&'a Site>),
+    /// The connection is to be closed.
+    Ended(Close),
 }
 
-/// Takes a client in, or says who it is instead.
+/// Finds out whose connection it is.
 pub fn enter<'a>(
     socket: &TcpStream,
     rules: &Rules,
     tls: &'a FakeTls,
     small: &'a mut [u8; READ_SMALL],
 ) -> Found<'a> {
-    let mut received = Received {
-        small,
-        large: None,
-        len: 0,
-    };
+    let mut received = Received::new(small);
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    let (counter, site, ended) = match first_phase(socket, rules, tls, &mut received, deadline) {
-        First::Answered => {
+    let (counter, site) = match hello_phase(socket, rules, tls, &mut received, deadline) {
+        HelloPhase::Answered => {
             let small = received.small;
             return match first_record(socket, rules, small) {
                 Ok(opened) => opened.client(small),
                 Err(reason) => Found::Ended(reason),
             };
         }
-        First::Plain => match plain(socket, rules, received.small, &mut received.len, deadline) {
-            Ok(Some(opened)) => return opened.client(received.small),
-            Ok(None) | Err(Close::HandshakeTimeout) => (&STATS.tls_refused_not_tls, None, false),
-            Err(Close::ClientGone) => (&STATS.tls_refused_not_tls, None, true),
-            Err(reason) => return Found::Ended(reason),
-        },
-        First::Stranger(counter, site, ended) => (counter, site, ended),
-        First::Gone(reason) => return Found::Ended(reason),
+        HelloPhase::NotTls => {
+            match plain(socket, rules, received.small, &mut received.len, deadline) {
+                Ok(Some(opened)) => return opened.client(received.small),
+                Ok(None) | Err(Close::HandshakeTimeout) => {}
+                Err(Close::ClientGone) => received.ended = true,
+                Err(reason) => return Found::Ended(reason),
+            }
+            (&STATS.tls_refused_not_tls, None)
+        }
+        HelloPhase::Stranger(counter, site) => (counter, site),
+        HelloPhase::Ended(reason) => return Found::Ended(reason),
     };
     counter.add(1);
-    let Some(site) = site.or(tls.sites.default()) else {
-        return Found::Ended(Close::Masked);
-    };
-    Found::Stranger(Stranger {
-        site,
-        received,
-        ended,
-    })
+    match site.or(tls.sites.default()) {
+        Some(site) => Found::Stranger(Stranger { site, received }),
+        None => Found::Ended(Close::Masked),
+    }
+}
+
+/// Reads until it shows whether a ClientHello comes, judges it, and answers it if it proves a secret.
+#[inline(never)] // see `live`
+fn hello_phase<'a>(
+    socket: &TcpStream,
+    rules: &Rules,
+    tls: &'a FakeTls,
+    received: &mut Received,
+    deadline: Instant,
+) -> HelloPhase<'a> {
+    loop {
+        match progress(received.bytes()) {
+            Progress::Complete(len) => return judge(socket, rules, tls, received.bytes(), len),
+            Progress::NotAHello if tls.allow_plain && received.large.is_none() => {
+                return HelloPhase::NotTls;
+            }
+            Progress::NotAHello => return HelloPhase::Stranger(&STATS.tls_refused_not_tls, None),
+            Progress::Incomplete => {}
+        }
+        match read_more(received, socket, deadline) {
+            Ok(()) => continue,
+            Err(Close::ClientGone) if received.len > 0 => received.ended = true,
+            Err(Close::HandshakeTimeout) => {}
+            Err(reason) => return HelloPhase::Ended(reason),
+        }
+        let name = client_hello::server_name(received.bytes());
+        let site = name.and_then(|name| tls.sites.named(name));
+        return HelloPhase::Stranger(&STATS.tls_refused_incomplete, site);
+    }
 }
 
 /// Reads more behind what has come.
@@ -103,65 +131,40 @@ fn read_more(received: &mut Received, socket: &TcpStream, deadline: Instant) -> 
     Ok(())
 }
 
-#[inline(never)] // see `live`
-fn first_phase<'a>(
-    socket: &TcpStream,
-    rules: &Rules,
-    tls: &'a FakeTls,
-    received: &mut Received,
-    deadline: Instant,
-) -> First<'a> {
-    loop {
-        match progress(received.bytes()) {
-            Progress::Complete(len) => {
-                let result = answer(socket, rules, tls, received.bytes(), len);
-                return result.map_or_else(|first| first, |()| First::Answered);
-            }
-            Progress::NotAHello if tls.allow_plain && received.large.is_none() => {
-                return First::Plain;
-            }
-            Progress::NotAHello => {
-                return First::Stranger(&STATS.tls_refused_not_tls, None, false);
-            }
-            Progress::Incomplete => {}
-        }
-        let ended = match read_more(received, socket, deadline) {
-            Ok(()) => continue,
-            Err(Close::ClientGone) if received.len > 0 => true,
-            Err(Close::HandshakeTimeout) => false,
-            Err(reason) => return First::Gone(reason),
-        };
-        let asked = client_hello::server_name(received.bytes());
-        let site = asked.and_then(|name| tls.sites.named(name));
-        return First::Stranger(&STATS.tls_refused_incomplete, site, ended);
-    }
-}
-
-/// Judges a hello, and answers it if its sender knows a secret.
-fn answer<'a>(
+/// Judges a ClientHello, the first `len` bytes of `received`, and answers it if it proves a secret.
+fn judge<'a>(
     socket: &TcpStream,
     rules: &Rules,
     tls: &'a FakeTls,
     received: &[u8],
     len: usize,
-) -> Result<(), First<'a>> {
-    let no = |counter, site| First::Stranger(counter, site, false);
+) -> HelloPhase<'a> {
     let record = as_one_record(&received[..len]).unwrap_or_default();
-    let asked = client_hello::server_name(&record);
-    let site = asked.and_then(|name| tls.sites.named(name));
+    let name = client_hello::server_name(&record);
+    let site = name.and_then(|name| tls.sites.named(name));
     // Nobody speaks TLS on port 80 (protocol.md 5.1).
     let is_80 = socket.local_addr().is_ok_and(|ours| ours.port() == 80);
     let hello = ClientHello::parse(&record).filter(|_| len == received.len() && !is_80);
-    let hello = hello.ok_or(no(&STATS.tls_refused_malformed, site))?;
-    let site = site.ok_or(no(&STATS.tls_refused_unknown_name, None))?;
-    let secret = judge(rules, tls, &hello).map_err(|counter| no(counter, Some(site)))?;
+    let Some(hello) = hello else {
+        return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
+    };
+    let Some(site) = site else {
+        return HelloPhase::Stranger(&STATS.tls_refused_unknown_name, None);
+    };
+    let secret = match proven_secret(rules, tls, &hello) {
+        Ok(secret) => secret,
+        Err(counter) => return HelloPhase::Stranger(counter, Some(site)),
+    };
     STATS.tls_hellos_accepted.add(1);
-    send_answer(socket, tls, &hello, secret, site).map_err(|_| First::Gone(Close::ClientLost))
+    match send_server_hello(socket, tls, &hello, secret, site) {
+        Ok(()) => HelloPhase::Answered,
+        Err(_) => HelloPhase::Ended(Close::ClientLost),
+    }
 }
 
-/// The secret that a hello proves; else what to count.
+/// The secret that a ClientHello proves; the error is what counts it.
 #[inline(never)] // see `live`
-fn judge<'a>(
+fn proven_secret<'a>(
     rules: &'a Rules,
     tls: &FakeTls,
     hello: &ClientHello,
@@ -178,18 +181,17 @@ fn judge<'a>(
     let [key, _] = hello.random().as_chunks::<16>().0 else {
         return Err(&STATS.tls_refused_bad_digest);
     };
-    let mut seen = tls.replays.lock();
-    // A clock that is ahead doesn't make others too old.
-    match seen.admit(key, stamp.min(now)) {
+    // A client whose clock is ahead must not make those of others too old.
+    match tls.replays.lock().admit(key, stamp.min(now)) {
         Verdict::Fresh => Ok(secret),
         Verdict::Seen => Err(&STATS.tls_refused_replay),
         Verdict::TooOld => Err(&STATS.tls_refused_skew),
     }
 }
 
-/// Answers as the site would.
+/// Sends a ServerHello and what follows it, as the site would.
 #[inline(never)] // see `live`
-fn send_answer(
+fn send_server_hello(
     socket: &TcpStream,
     tls: &FakeTls,
     hello: &ClientHello,
@@ -214,19 +216,18 @@ fn send_answer(
     send_all(socket, second)
 }
 
-/// A new connection takes all of this at once; one that doesn't must not hold the thread for long.
-fn send_all(mut socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+/// A new connection's send buffer takes all of this at once; one that doesn't must not hold the thread.
+fn send_all(socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     let sent = sys::send_now(socket, &[IoSlice::new(bytes)])?;
     if sent < bytes.len() {
-        socket.set_write_timeout(Some(CLIENT_HANDSHAKE))?;
-        socket.write_all(&bytes[sent..])?;
+        net::write_before(Instant::now() + CLIENT_HANDSHAKE, socket, &bytes[sent..])?;
         socket.set_write_timeout(None)?;
     }
     Ok(())
 }
 
-/// The header in the first record behind our answer. Phones open connections early, so this has a
-/// longer deadline of its own.
+/// The header in the first record behind our ServerHello. Phones open connections before they need them,
+/// so this has a longer deadline of its own.
 fn first_record(
     socket: &TcpStream,
     rules: &Rules,
@@ -235,19 +236,20 @@ fn first_record(
     let deadline = Instant::now() + FIRST_RECORD;
     let mut tls = Deframer::new();
     let mut len = 0;
+    let mut reason = Close::NoSecretFits;
     while len < HEADER_LEN {
         let n = read_before(deadline, socket, &mut small[len..])?;
         len += tls.deframe(&mut small[len..len + n]);
         if len < HEADER_LEN && tls.is_broken() {
-            discard(socket, deadline, small);
-            return Err(Close::BadRecord);
+            reason = Close::BadRecord;
+            break;
         }
     }
     if let Some(opened) = open(socket, rules, &mut small[..len], Some(tls))? {
         return Ok(opened);
     }
     discard(socket, deadline, small);
-    Err(Close::NoSecretFits)
+    Err(reason)
 }
 
 thread_local! {
