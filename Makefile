@@ -19,7 +19,7 @@ TARGET := x86_64
 RUNNER := $(if $(filter x86_64,$(TARGET)),,qemu-$(TARGET:armv7=arm)-static)
 TRIPLE := $(TARGET)-unknown-linux-musl$(if $(filter armv7,$(TARGET)),eabihf)$(if $(filter arm,$(TARGET)),eabi)
 
-# Bounds of the static binary in bytes, checked by `make size`.
+# Bounds of the static binary in bytes, checked by `make size`; the README names them, too (tests/readme.rs).
 MAX_x86_64 := 820000
 MAX_mipsel := 1000000
 

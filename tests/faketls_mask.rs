@@ -10,7 +10,7 @@ use crate::support::proxy::run_to_end;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
 use crate::support::tls_client::read_to_end;
-use crate::support::tls_hello::{Kind, now, sign};
+use crate::support::tls_hello::{Kind, end_of_name};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
 use crate::support::vectors::to_hex;
 use crate::support::wait::PATIENCE;
@@ -44,7 +44,7 @@ fn rig(mode: Mode, arguments: &[&str]) -> TlsRig {
 
 /// A hello that a client with another secret sends.
 fn foreign(name: &str) -> Vec<u8> {
-    sign(Kind::Today.unsigned(name), &random_bytes(), now())
+    Kind::Today.signed(name, &random_bytes())
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn every_name_leads_to_its_own_site() {
         ];
         let arguments: Vec<&str> = domains.iter().flat_map(|text| ["-D", text]).collect();
         let served = Served::start(mode, &arguments);
-        let visitors = [
+        let whole = [
             (0, foreign(DOMAIN)),
             (0, foreign("LOCALHOST.")),
             (1, foreign("127.0.0.2")),
@@ -71,9 +71,9 @@ fn every_name_leads_to_its_own_site() {
             (0, foreign("www.example.com")),
             (0, Kind::Today.nameless()),
             (0, b"GET / HTTP/1.0\r\n\r\n".to_vec()),
-            // The name may be known before the hello is whole, but only a whole one is looked at.
-            (0, foreign("127.0.0.2")[..1_000].to_vec()),
         ];
+        let cut = cut_around_the_name("127.0.0.2");
+        let visitors = [&whole[..], &cut].concat();
         for (number, said) in &visitors {
             let mut stream = dial(served.address());
             stream.write_all(said).expect("send");
@@ -83,11 +83,29 @@ fn every_name_leads_to_its_own_site() {
             let others = sites.iter().filter(|site| site.has_heard(said));
             assert_eq!(others.count(), 1, "one site for {number}");
         }
-        assert_eq!(
-            served.stop().count("mask_connections"),
-            visitors.len() as u64
-        );
+        let summary = served.stop();
+        assert_eq!(summary.count("mask_connections"), visitors.len() as u64);
+        assert_eq!(summary.count("tls_refused_incomplete"), cut.len() as u64);
     }
+}
+
+/// Hellos that end early, and the number of the site that each leads to: until the last byte of the name has come
+/// nobody knows it, from then on it counts. The name stands anywhere in a hello as of today.
+fn cut_around_the_name(name: &str) -> [(usize, Vec<u8>); 6] {
+    [
+        (Kind::Today, 0, -1),
+        (Kind::Today, 1, 0),
+        (Kind::Old, 0, -1),
+        (Kind::Old, 1, 0),
+        (Kind::Old, 1, 1),
+        (Kind::Old, 1, isize::MAX),
+    ]
+    .map(|(kind, number, further)| {
+        let mut hello = kind.signed(name, &random_bytes());
+        let end = end_of_name(&hello, name).saturating_add_signed(further);
+        hello.truncate(end.min(hello.len() - 1));
+        (number, hello)
+    })
 }
 
 #[test]

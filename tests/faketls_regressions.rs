@@ -2,13 +2,13 @@
 //! switched off or led in circles, ends that were unlike the site's, places that were never free again.
 
 use crate::support::client::{dial, expect_closed, is_end};
-use crate::support::mask_site::{GOODBYE, MaskSite, Reply, Script, silent};
+use crate::support::mask_site::{MaskSite, Reply, Script, silent};
 use crate::support::proxy::run_to_end;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
 use crate::support::tls_client::read_to_end;
 use crate::support::tls_flight::{Look, is_hello};
-use crate::support::tls_hello::{Kind, now, sign};
+use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
 use crate::support::vectors::to_hex;
 use crate::support::wait::{PATIENCE, Watch, uninterrupted};
@@ -102,7 +102,7 @@ fn ask(address: SocketAddr) -> TcpStream {
 
 /// A hello that a client with another secret sends.
 fn foreign(name: &str) -> Vec<u8> {
-    sign(Kind::Today.unsigned(name), &random_bytes(), now())
+    Kind::Today.signed(name, &random_bytes())
 }
 
 /// Leaves the first hello to the test and answers the others.
@@ -353,34 +353,5 @@ fn a_mask_that_leads_back_behind_a_proxy_header() {
         dialer.dial().echo(10);
         let summary = served.stop();
         assert!(summary.count("mask_connections") <= 8, "{summary:?}");
-    }
-}
-
-/// The name stands in front of the cut.
-#[test]
-fn a_hello_that_ends_behind_its_name() {
-    let second = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-    for mode in MODES {
-        let sites = [
-            MaskSite::with(silent()),
-            MaskSite::start_on(second, silent()),
-        ];
-        let domains = [sites[0].as_domain(DOMAIN), sites[1].as_domain("127.0.0.2")];
-        let served = Served::start(mode, &["-D", &domains[0], "-D", &domains[1]]);
-        let name = b"127.0.0.2";
-        let hello = Kind::Old.signed("127.0.0.2", &random_bytes());
-        let found = hello.windows(name.len()).position(|part| part == name);
-        let end = found.expect("the name") + name.len();
-        // Where the name isn't whole yet nobody knows it.
-        for (number, length) in [(0, end - 1), (1, end), (1, end + 1), (1, hello.len() - 1)] {
-            let said = &hello[..length];
-            let mut stream = dial(served.address());
-            stream.write_all(said).expect("send");
-            stream.shutdown(Shutdown::Write).expect("end one direction");
-            sites[number].wait_for_all(said);
-            assert_eq!(read_to_end(&stream), GOODBYE);
-            assert!(!sites[1 - number].has_heard(said), "{length} bytes");
-        }
-        assert_eq!(served.stop().count("tls_refused_incomplete"), 4);
     }
 }
