@@ -1,23 +1,20 @@
 //! The way to the site behind the mask: the right site for each name, both directions to their last byte
 //! whoever ends first, bounds, the PROXY header, and sites that can't be reached or are the proxy itself.
 
-use crate::support::client::{dial, expect_closed};
 use crate::support::crypto::sha256;
 use crate::support::dc::Refusing;
 use crate::support::mask_site::{End, GOODBYE, MaskSite, Reply, Script, silent};
-use crate::support::nginx::free_address;
 use crate::support::proxy::run_to_end;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
-use crate::support::tls_client::read_to_end;
+use crate::support::sockets::{dial, expect_bytes, expect_closed, free_address, read_to_end};
 use crate::support::tls_hello::{Kind, end_of_name};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
 use crate::support::vectors::to_hex;
-use crate::support::wait::PATIENCE;
-use std::io::{Read, Write};
+use crate::support::wait::until;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
-use std::time::Instant;
 
 const MIB: usize = 1 << 20;
 
@@ -242,9 +239,7 @@ fn either_side_may_go_away() {
         rig.site.close(is_left.visit);
         expect_closed(&is_left.stream);
         rig.site.say(stays.visit, b"still here");
-        let mut heard = [0; 10];
-        (&stays.stream).read_exact(&mut heard).expect("the site");
-        assert_eq!(&heard, b"still here");
+        expect_bytes(&stays.stream, b"still here", "the site");
         rig.dial().echo(10);
     }
 }
@@ -264,19 +259,14 @@ fn visitors_too_many_are_closed_and_a_free_place_is_taken() {
         rig.dial().echo(10);
         visitors.pop();
         // The place is free some time after the connection has ended.
-        let started = Instant::now();
-        let (mut attempts, mut heard) = (0, 0);
-        while heard == 0 {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "the place is never free again"
-            );
+        let mut attempts = 0;
+        until("a free place", || {
             attempts += 1;
             let mut stream = dial(rig.address());
             stream.write_all(b"the next one").expect("send");
             stream.shutdown(Shutdown::Write).expect("end one direction");
-            heard = read_to_end(&stream).len();
-        }
+            (!read_to_end(&stream).is_empty()).then_some(())
+        });
         let summary = rig.stop();
         assert_eq!(summary.count("mask_connections"), places + 1);
         assert_eq!(summary.count("mask_refused_full"), 2 + attempts - 1);
@@ -298,9 +288,7 @@ fn the_site_learns_who_comes() {
             let wanted = [&proxy_header(from, address)[..], b"who am I"].concat();
             let visit = site.wait_for_bytes(&wanted);
             site.say(visit, b"you");
-            let mut heard = [0; 3];
-            stream.read_exact(&mut heard).expect("the site");
-            assert_eq!(&heard, b"you");
+            expect_bytes(&stream, b"you", "the site");
         }
         served.dial().echo(10);
     }
