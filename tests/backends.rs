@@ -86,9 +86,10 @@ fn refused_handshakes_are_retried_with_growing_waits() {
         ..Options::default()
     };
     let rig = Rig::with(&["-M", "1"], options);
-    let failed = rig.proxy.wait_for_events("backend_failed", 3);
+    rig.proxy.wait_for_events("backend_failed", 3);
     let elapsed = started.elapsed();
     let attempts = rig.middle.with(|state| state.accepted);
+    let failed = rig.proxy.wait_for_events("backend_failed", 3);
     let waits: Vec<f64> = failed.iter().map(|event| event.number("retry")).collect();
     assert!(waits[0] >= 1.0, "{waits:?}");
     assert!(
@@ -96,7 +97,7 @@ fn refused_handshakes_are_retried_with_growing_waits() {
         "{waits:?}"
     );
     assert!(
-        (3..=4).contains(&attempts),
+        (3..=failed.len() + 1).contains(&attempts),
         "{attempts} attempts for {waits:?}"
     );
     // 1.0 and 1.5 s at least lie between the first and the third.

@@ -28,14 +28,15 @@ fail() { note "$*"; exit 1; }
 
 # ---- what is built: rustc's triple, zig's triple, the processor zig shall assume (- = its default).
 # The processors are the ones that rustc assumes for the triple; for MIPS without a floating point unit.
-case ${1:-x86_64} in
+TARGET=${1:-x86_64}
+case $TARGET in
   x86_64)  set -- x86_64-unknown-linux-musl x86_64-linux-musl - ;;
   aarch64) set -- aarch64-unknown-linux-musl aarch64-linux-musl - ;;
   armv7)   set -- armv7-unknown-linux-musleabihf arm-linux-musleabihf generic+v7a+vfp3d16-vfp3-neon ;;
   arm)     set -- arm-unknown-linux-musleabi arm-linux-musleabi generic+v6 ;;
   mipsel)  set -- mipsel-unknown-linux-musl mipsel-linux-musleabi mips32r2+soft_float ;;
   mips)    set -- mips-unknown-linux-musl mips-linux-musleabi mips32r2+soft_float ;;
-  *) fail "unknown target '$1': x86_64, aarch64, armv7, arm, mipsel or mips was expected" ;;
+  *) fail "unknown target '$TARGET': x86_64, aarch64, armv7, arm, mipsel or mips was expected" ;;
 esac
 TRIPLE=$1 ZIG_TRIPLE=$2 ZIG_CPU=$3
 

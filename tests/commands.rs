@@ -2,11 +2,9 @@
 //! standard error, and at start the former only when somebody is known to look.
 
 use crate::qr::{decode, image};
-use crate::support::proxy::{Files, program};
+use crate::support::programs;
+use crate::support::proxy::{Files, Proxy, program};
 use crate::support::vectors::{Vectors, from_hex};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 
 const DIGITS: &str = "0123456789abcdef0123456789abcdef";
 
@@ -192,9 +190,9 @@ fn with_a_domain_all_links_are_for_fake_tls() {
     assert_eq!(shown_secrets(&said.output), all("632e64"), "{said:?}");
     // A start shows the same.
     let flags = ["-H", "0", "--mask", NOBODY, "--print-links"];
-    let started = Started::new(&[&secrets[..], &flags, &["--server", "h"]].concat());
+    let started = Proxy::start_with(&[&secrets[..], &flags, &["--server", "h"]].concat());
     assert_eq!(shown_secrets(&started.output()), all("632e64"));
-    started.has_no_secret_in_its_log(DIGITS);
+    has_no_secret_in_its_log(&started, DIGITS);
 }
 
 #[test]
@@ -212,16 +210,16 @@ fn ee_secrets_are_taken_at_start() {
             "h",
             "--print-links",
         ];
-        let started = Started::new(&[&flags[..], &rest].concat());
+        let started = Proxy::start_with(&[&flags[..], &rest].concat());
         assert_eq!(shown_secrets(&started.output()), [&ee]);
-        started.has_no_secret_in_its_log(DIGITS);
+        has_no_secret_in_its_log(&started, DIGITS);
     }
 }
 
 #[test]
 fn a_secret_is_made_up_for_a_domain() {
     let flags = ["-H", "0", "--server", "h", "-D", "a.b", "--mask", NOBODY];
-    let started = Started::new(&flags);
+    let started = Proxy::start_with(&flags);
     let output = started.output();
     let secret = shown_secrets(&output)[0];
     let digits = secret
@@ -229,53 +227,45 @@ fn a_secret_is_made_up_for_a_domain() {
         .and_then(|s| s.strip_suffix("612e62"));
     let digits = digits.expect("a link of the ee form");
     assert_eq!(from_hex(digits).len(), 16);
-    started.has_no_secret_in_its_log(digits);
+    has_no_secret_in_its_log(&started, digits);
 }
 
 #[test]
 fn a_start_keeps_links_to_itself_unless_asked() {
     let secret = format!("dd{DIGITS}:bob");
-    let started = Started::new(&["-H", "0", "-S", &secret, "--server", "h"]);
+    let started = Proxy::start_with(&["-H", "0", "-S", &secret, "--server", "h"]);
     assert_eq!(started.output(), "");
-    let hint = started
-        .lines
-        .iter()
-        .find(|line| line.contains("`mtproxy link`"));
-    assert!(hint.is_some(), "{:#?}", started.lines);
-    started.has_no_secret_in_its_log(DIGITS);
+    started.wait_for_line("a hint", |line| line.contains("`mtproxy link`"));
+    has_no_secret_in_its_log(&started, DIGITS);
 }
 
 #[test]
 fn a_start_shows_links_when_asked() {
     let flags = ["--server", "h", "--print-links"];
     let secret = format!("dd{DIGITS}:bob");
-    let started = Started::new(&[&["-H", "0", "-S", &secret][..], &flags].concat());
+    let started = Proxy::start_with(&[&["-H", "0", "-S", &secret][..], &flags].concat());
     let output = started.output();
-    let query = format!("proxy?server=h&port={}&secret=dd{DIGITS}", started.port());
+    let query = format!("proxy?server=h&port={}&secret=dd{DIGITS}", port(&started));
     let links = format!("# bob\ntg://{query}\nhttps://t.me/{query}\n");
     let drawing = output.strip_prefix(&links).expect("both links");
     assert!(drawing.lines().count() > 20, "{drawing}");
-    started.has_no_secret_in_its_log(DIGITS);
+    has_no_secret_in_its_log(&started, DIGITS);
 }
 
 #[test]
 fn a_made_up_secret_is_shown_and_serves() {
-    let started = Started::new(&["-H", "0", "--server", "h"]);
+    let started = Proxy::start_with(&["-H", "0", "--server", "h"]);
     let output = started.output();
     let link = output.lines().next().expect("a link");
-    let start = format!("tg://proxy?server=h&port={}&secret=dd", started.port());
+    let start = format!("tg://proxy?server=h&port={}&secret=dd", port(&started));
     let digits = link
         .strip_prefix(&start)
         .expect("a link of the padded form");
     assert_eq!(from_hex(digits).len(), 16);
-    started.has_no_secret_in_its_log(digits);
-    let open = Started::new(&["-H", "0", "--server", "h", "--open"]);
+    has_no_secret_in_its_log(&started, digits);
+    let open = Proxy::start_with(&["-H", "0", "--server", "h", "--open"]);
     assert_eq!(open.output(), "");
-    assert!(
-        open.lines
-            .iter()
-            .any(|line| line.contains("open to everybody"))
-    );
+    open.wait_for_line("a warning", |line| line.contains("open to everybody"));
 }
 
 /// How a command has ended.
@@ -299,7 +289,7 @@ impl Said {
 /// Runs the program to its end.
 fn run(first: &[&str], rest: &[&str]) -> Said {
     let mut command = program();
-    let output = command.args(first).args(rest).output().expect("run it");
+    let output = programs::output(command.args(first).args(rest), b"").expect("the program");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Said {
         code: output.status.code(),
@@ -308,62 +298,11 @@ fn run(first: &[&str], rest: &[&str]) -> Said {
     }
 }
 
-/// A server that is ready.
-struct Started {
-    child: Child,
-    files: Files,
-    /// Its standard error up to "ready".
-    lines: Vec<String>,
+fn has_no_secret_in_its_log(proxy: &Proxy, digits: &str) {
+    let log = proxy.lines().join("\n");
+    assert!(!log.contains(digits), "a secret in {log}");
 }
 
-impl Started {
-    fn new(arguments: &[&str]) -> Started {
-        let files = Files::new();
-        let output = files.write("output", b"");
-        let child = program()
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(File::create(output).expect("a file"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start the proxy");
-        let mut started = Started {
-            child,
-            files,
-            lines: Vec::new(),
-        };
-        let errors = BufReader::new(started.child.stderr.take().expect("its stderr"));
-        for line in errors.lines().map_while(Result::ok) {
-            started.lines.push(line);
-            if started.lines.last().is_some_and(|line| line == "ready") {
-                return started;
-            }
-        }
-        panic!("it ended: {:#?}", started.lines)
-    }
-
-    /// What it has written to standard output.
-    fn output(&self) -> String {
-        self.files.read("output")
-    }
-
-    fn port(&self) -> &str {
-        let address = self
-            .lines
-            .iter()
-            .find_map(|l| l.strip_prefix("listening on "));
-        address.and_then(|a| a.rsplit(':').next()).expect("a port")
-    }
-
-    fn has_no_secret_in_its_log(&self, digits: &str) {
-        let log = self.lines.join("\n");
-        assert!(!log.contains(digits), "a secret in {log}");
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn port(proxy: &Proxy) -> u16 {
+    proxy.address().port()
 }

@@ -1,7 +1,7 @@
 //! Direct mode carries every client to its data centre: transports, data-centre ids, secrets, the header
 //! that the proxy sends, and long streams both ways by hash.
 
-use crate::support::client::{Client, Half, dial};
+use crate::support::client::{Client, Half};
 use crate::support::crypto::{as_array, sha256};
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::direct_rig::{
@@ -13,9 +13,10 @@ use crate::support::obfuscated2::Header;
 use crate::support::proxy::{Proxy, run_to_end};
 use crate::support::random::random_bytes;
 use crate::support::rig::{SECRET, dialer};
+use crate::support::sockets::{dial, read_bytes};
 use crate::support::vectors::to_hex;
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
 
@@ -190,11 +191,10 @@ fn the_header_to_the_data_centre_carries_the_clients_key() {
 
         // And so the same bytes run on both legs.
         assert!(link.send_raw(b"sixteen bytes up"));
-        let mut received = [0; 16];
-        stream.read_exact(&mut received).expect("16 bytes");
+        let mut received = read_bytes(&stream, 16, "an answer");
         let mut receive = header.receive;
         receive.apply(&mut received);
-        assert_eq!(&received, b"sixteen bytes up");
+        assert_eq!(received, b"sixteen bytes up");
     }
 }
 

@@ -1,7 +1,6 @@
 //! How connections end in direct mode: an end of one direction is passed on behind the last byte while the
 //! other direction goes on, and whatever ends a side ends both.
 
-use crate::support::client::{dial, expect_closed};
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::direct_rig::{
     DirectRig, direct_proxy, expect_stream_and_end, send_stream, send_stream_and_end,
@@ -10,7 +9,8 @@ use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::Message;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::{SECRET, dialer};
-use crate::support::wait::{PATIENCE, uninterrupted};
+use crate::support::sockets::{dial, expect_closed, set_read_deadline, wait_for_a_byte};
+use crate::support::wait::PATIENCE;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
@@ -137,10 +137,7 @@ fn half_a_connection_without_progress_is_ended() {
     let (sending, receiving) = rig.centre.take().halves();
     sending.finish();
     assert_eq!(down.read_some(&mut [0]), 0, "the end was not passed on");
-    receiving
-        .stream
-        .set_read_timeout(Some(2 * PATIENCE))
-        .expect("read timeout");
+    set_read_deadline(&receiving.stream, 2 * PATIENCE);
     expect_closed(&receiving.stream);
 }
 
@@ -171,7 +168,7 @@ fn a_client_that_leaves_or_resets_takes_its_connection_along() {
         let client = rig.dial(transport);
         let mut link = rig.centre.take();
         assert!(link.send_raw(&[1; 100]));
-        uninterrupted(|| client.stream.peek(&mut [0])).expect("a byte to leave unread");
+        wait_for_a_byte(&client.stream);
         drop(client);
         link.wait_for_end();
     }
@@ -184,7 +181,7 @@ fn a_data_centre_that_resets_ends_its_client() {
         let mut client = rig.dial(transport);
         let link = rig.centre.take();
         client.send_raw(&[1; 100]);
-        uninterrupted(|| link.stream.peek(&mut [0])).expect("a byte to leave unread");
+        wait_for_a_byte(&link.stream);
         drop(link);
         client.drain_until_closed();
     }

@@ -9,7 +9,7 @@ use crate::support::message::Message;
 use crate::support::middle_proxy::{self, MiddleProxy, Options};
 use crate::support::proxy::Proxy;
 use crate::support::rig::{dialer, proxy_with};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::until;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,9 @@ fn new_clients_go_direct_until_a_middle_proxy_is_back() {
     let centre = DataCentre::start(Behaviour::Serve);
     let config = format!("default 2;\n{}", middle.config_line(2));
     let proxy = proxy_with(config, &["--dc-override", &centre.as_dc(2)]);
-    let started = Instant::now();
-    while !is_served(&proxy) {
-        assert!(started.elapsed() < PATIENCE, "no client ever goes direct");
-    }
+    until("a client that goes direct", || {
+        is_served(&proxy).then_some(())
+    });
     proxy.wait_for_events("fallback_begins", 1);
     for dc in [2, -2] {
         let mut direct = dialer(proxy.address(), Transport::Intermediate);

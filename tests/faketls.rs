@@ -1,7 +1,6 @@
 //! Clients in fake TLS get in, in both modes: every kind of hello that official clients send, however it is
 //! cut, under every name, secret and time that is to be accepted.
 
-use crate::support::client::dial;
 use crate::support::crypto::as_array;
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::framing::{TRANSPORTS, Transport};
@@ -9,11 +8,12 @@ use crate::support::mask_site::{MaskSite, silent};
 use crate::support::obfuscated2::Secret;
 use crate::support::proxy::Proxy;
 use crate::support::rig::{SECRET, dialer};
+use crate::support::sockets::{dial, expect_bytes};
 use crate::support::tls_client::{Session, TDLIB, Tls, handshake, read_answer};
 use crate::support::tls_hello::{KINDS, Kind, in_records, now, sign};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig, tls_dialer};
 use crate::support::vectors::{Vectors, to_hex};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const OTHER: Secret = *b"another 16 bytes";
@@ -251,14 +251,12 @@ fn plain_clients_where_they_are_allowed() {
         // What fits no secret is a stranger.
         let mut dialer = dialer(rig.address(), Transport::Padded);
         dialer.secret = Some(OTHER);
-        let mut client = dialer.dial();
+        let client = dialer.dial();
         let visit = rig
             .site
             .wait_for("a header", |visit| visit.received.len() == 64);
         rig.site.say(visit, b"not for you");
-        let mut heard = [0; 11];
-        client.stream.read_exact(&mut heard).expect("the site");
-        assert_eq!(&heard, b"not for you");
+        expect_bytes(&client.stream, b"not for you", "the site");
         drop(client);
         assert_eq!(rig.stop().count("mask_connections"), 1);
     }

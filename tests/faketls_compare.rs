@@ -1,9 +1,10 @@
 //! The proxy's answer against the real one: a hundred handshakes with nginx behind the mask and as many with
 //! the proxy in front of it, field by field, as a table on stderr. Where programs are missing: not tested.
 
-use crate::support::client::dial;
-use crate::support::nginx::{EC_KEY, NAME, Nginx, RSA_KEY, Site, show};
+use crate::support::nginx::{EC_KEY, NAME, Nginx, RSA_KEY, Site};
+use crate::support::programs::show;
 use crate::support::rig::SECRET;
+use crate::support::sockets::dial;
 use crate::support::tls_client::handshake;
 use crate::support::tls_flight::Flight;
 use crate::support::tls_hello::Kind;

@@ -2,19 +2,19 @@
 //! mask takes over; 30 s from our answer to the first record, then the connection is closed. And a thousand
 //! that use up theirs hurt nobody.
 
-use crate::support::client::{Client, dial, expect_closed};
+use crate::support::client::Client;
 use crate::support::framing::Transport;
 use crate::support::mask_site::Visit;
-use crate::support::nginx::not_tested;
 use crate::support::obfuscated2::Secret;
+use crate::support::programs::not_tested;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::{SECRET, dialer};
+use crate::support::sockets::{dial, expect_bytes, expect_closed, hears_nothing};
 use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Session, TDLIB, handshake, record};
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig, tls_dialer};
-use crate::support::wait::{PATIENCE, uninterrupted};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,18 +22,6 @@ use std::time::{Duration, Instant};
 /// Timers of the proxy can't fire early; a little is left for clocks that are read at other moments.
 const HELLO_NOT_BEFORE: Duration = Duration::from_secs(9);
 const RECORD_NOT_BEFORE: Duration = Duration::from_secs(29);
-
-/// Nothing comes for so long.
-fn hears_nothing(mut stream: &TcpStream, time: Duration) {
-    stream.set_read_timeout(Some(time)).expect("read timeout");
-    match uninterrupted(|| stream.read(&mut [0; 16])) {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-        other => panic!("something within {time:?}: {other:?}"),
-    }
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("read timeout");
-}
 
 #[test]
 fn half_a_hello_goes_to_the_site_at_the_deadline() {
@@ -68,9 +56,7 @@ fn goes_to_the_site(rig: &TlsRig, half: &[u8]) {
     assert!(!early, "the site hears {} bytes early", half.len());
     let visit = rig.site.wait_for("what came before the deadline", has_come);
     rig.site.say(visit, b"too late");
-    let mut heard = [0; 8];
-    stream.read_exact(&mut heard).expect("the site");
-    assert_eq!(&heard, b"too late");
+    expect_bytes(&stream, b"too late", "the site");
     let word = random_bytes::<16>();
     stream.write_all(&word).expect("a word");
     rig.site.wait_for_bytes(&[half, &word].concat());
@@ -206,10 +192,11 @@ fn speaks_late(rig: &TlsRig) {
 #[test]
 fn a_thousand_half_open_hellos_hold_nobody_up() {
     const THREADS: usize = 4;
-    const SECONDS: usize = 5;
-    let Some(count) = how_many(1_000) else { return };
+    const SECONDS: usize = 3;
+    let count = how_many(1_000);
     let rig = TlsRig::start(Mode::Direct);
     let hello = Kind::Today.signed(DOMAIN, &SECRET);
+    let started = Instant::now();
     let connect =
         |count: usize| -> Vec<TcpStream> { (0..count).map(|_| dial(rig.address())).collect() };
     thread::scope(|scope| {
@@ -224,7 +211,10 @@ fn a_thousand_half_open_hellos_hold_nobody_up() {
             rig.served.dialer(kind).dial().echo(1_000);
         }
         let open = streams.iter().filter(|stream| is_open(stream)).count();
-        assert_eq!(open, streams.len(), "the hellos that are still waited for");
+        // On a machine that is so busy the first may have met their deadline meanwhile.
+        if started.elapsed() < HELLO_NOT_BEFORE {
+            assert_eq!(open, streams.len(), "the hellos that are still waited for");
+        }
     });
 }
 
@@ -232,9 +222,10 @@ fn a_thousand_half_open_hellos_hold_nobody_up() {
 fn half_open(mut streams: Vec<TcpStream>, bytes: &[u8]) -> Vec<TcpStream> {
     for byte in bytes.chunks(1) {
         for stream in &mut streams {
-            stream.write_all(byte).expect("a byte");
+            // Whoever is late may be closed already.
+            let _ = stream.write_all(byte);
         }
-        hears_nothing(&streams[0], Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
     }
     streams
 }
@@ -244,20 +235,25 @@ fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// So many, or fewer if this process may not open as many descriptors beside those of other tests.
-fn how_many(wanted: usize) -> Option<usize> {
-    const OTHERS: usize = 300;
+/// So many, or fewer if this process may not open as many descriptors beside those of other tests: `make test`
+/// sets the bound as high as the user may.
+fn how_many(wanted: usize) -> usize {
+    // Other tests had 450 at the most, measured with 8 threads; and each half-open hello that comes to its deadline
+    // has one more, at the site.
+    const OTHERS: usize = 800;
     let limits = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3));
-    let limit = soft
+    let limit: usize = soft
         .and_then(|text| text.parse().ok())
         .unwrap_or(usize::MAX);
-    if limit >= wanted + OTHERS {
-        return Some(wanted);
+    let count = limit.saturating_sub(OTHERS).clamp(100, wanted);
+    if count < wanted {
+        not_tested(&format!(
+            "{wanted} half-open hellos, but {count}: this process may open {limit} files (ulimit -n)"
+        ));
     }
-    not_tested("1000 half-open hellos: this process may open too few files (ulimit -n)");
-    (limit > 2 * OTHERS).then(|| limit - OTHERS)
+    count
 }

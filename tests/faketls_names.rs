@@ -4,21 +4,21 @@
 //! The name server has port 53, so each test runs once more inside a network of its own (util-linux's
 //! unshare, iproute2's ip). Where that can't be had the tests say so and pass.
 
-use crate::support::client::{dial, expect_closed};
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::mask_site::MaskSite;
-use crate::support::nginx::{are_there, free_address, not_tested};
+use crate::support::programs::{are_there, not_tested, output};
 use crate::support::proxy::{Files, Proxy};
 use crate::support::rig::SECRET;
-use crate::support::tls_client::{Tls, read_to_end};
+use crate::support::sockets::{dial, expect_closed, free_address, read_to_end};
+use crate::support::tls_client::Tls;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{Mode, Served, tls_dialer};
 use crate::support::vectors::to_hex;
-use crate::support::wait::Watch;
+use crate::support::wait::{ANY_TEST, Watch};
 use std::env;
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -38,7 +38,6 @@ fn in_a_network_of_its_own(test: &str) -> bool {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--net", "--mount", "sh", "-ec", script]);
-        command.stdin(Stdio::null());
         command
     };
     let files = Files::new();
@@ -50,20 +49,18 @@ fn in_a_network_of_its_own(test: &str) -> bool {
     let set_up = format!(
         "ip link set lo up; mount --bind {resolver} /etc/resolv.conf; mount --bind {hosts} /etc/hosts"
     );
-    match unshare(&set_up).output() {
-        Ok(output) if output.status.success() => {}
-        other => {
-            not_tested(&format!("no network of its own can be had: {other:?}"));
-            return false;
-        }
+    let tried = output(&mut unshare(&set_up), b"").expect("unshare");
+    if !tried.status.success() {
+        not_tested(&format!("no network of its own can be had: {tried:?}"));
+        return false;
     }
     let ourselves = env::current_exe().expect("this program");
-    let output = unshare(&format!("{set_up}; exec \"$0\" \"$@\""))
+    let mut inside = unshare(&format!("{set_up}; exec \"$0\" \"$@\""));
+    inside
         .arg(ourselves)
         .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("run the test inside");
+        .env(INSIDE, "1");
+    let output = output(&mut inside, b"").expect("unshare");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "inside: {said}\n{errors}");
@@ -83,6 +80,9 @@ struct State {
 impl NameServer {
     fn start() -> (NameServer, Arc<UdpSocket>) {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("port 53"));
+        socket
+            .set_read_timeout(Some(ANY_TEST))
+            .expect("read timeout");
         let watch = Arc::new(Watch::<State>::default());
         let (listening, state) = (Arc::clone(&socket), Arc::clone(&watch));
         thread::spawn(move || {
@@ -102,10 +102,9 @@ impl NameServer {
     }
 
     fn wait_for_question(&self) {
-        let asked = self
-            .0
-            .wait(|state| (!state.questions.is_empty()).then_some(()));
-        asked.expect("a question for the name server");
+        self.0.wait_for("a question for the name server", |state| {
+            (!state.questions.is_empty()).then_some(())
+        });
     }
 
     /// From now on, and to all that have asked.

@@ -1,16 +1,16 @@
 //! Real TLS through the proxy: Debian's nginx behind the mask, openssl's client and curl in front. They must
 //! not find any difference to a direct visit. Where a program is missing the tests say so and pass.
 
-use crate::support::client::dial;
-use crate::support::nginx::{NAME, Nginx, Site, are_there, curl, s_client};
+use crate::support::nginx::{NAME, Nginx, Site, curl, s_client};
+use crate::support::programs::are_there;
 use crate::support::random::Stream;
 use crate::support::rig::SECRET;
-use crate::support::tls_client::read_to_end;
+use crate::support::sockets::{accept, dial, listener, read_bytes, read_to_end};
 use crate::support::tls_hello::{now, sign};
 use crate::support::tls_rig::{MODES, Mode, Served};
-use crate::support::wait::uninterrupted;
+use crate::support::wait::{joined, uninterrupted};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::Output;
 use std::thread;
 
@@ -232,15 +232,13 @@ struct Failure {
 /// proxy. To a real server it is just another hello than the client's, so that the two don't come to the
 /// same keys: what its client sees is a server that has lost its keys.
 fn failure(far: SocketAddr) -> Failure {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let listener = listener(Ipv4Addr::LOCALHOST.into());
     let address = listener.local_addr().expect("its address");
     let relay = thread::spawn(move || {
-        let (mut near, _) = listener.accept().expect("s_client");
-        let mut hello = vec![0; 5];
-        near.read_exact(&mut hello).expect("a record");
+        let near = accept(listener, "s_client");
+        let mut hello = read_bytes(&near, 5, "a record");
         let length = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
-        hello.resize(5 + length, 0);
-        near.read_exact(&mut hello[5..]).expect("a hello");
+        hello.extend(read_bytes(&near, length, "a hello"));
         let mut stream = dial(far);
         stream
             .write_all(&sign(hello, &SECRET, now()))
@@ -248,11 +246,11 @@ fn failure(far: SocketAddr) -> Failure {
         let (from, to) = (clone(&stream), clone(&near));
         let down = thread::spawn(move || copy(from, to));
         let sent = copy(near, stream);
-        down.join().expect("the way down");
+        joined("the way down", down);
         sent
     });
     let output = s_client(address, &["-tls1_3"], b"");
-    let sent = relay.join().expect("the relay");
+    let sent = joined("the relay", relay);
     Failure {
         code: output.status.code(),
         complaints: complaints(&output),

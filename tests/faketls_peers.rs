@@ -1,18 +1,18 @@
 //! The peers of the fake-TLS tests themselves: against the vectors, against a real server, and that they
 //! notice what they must not let pass.
 
-use crate::support::client::dial;
 use crate::support::crypto::as_array;
 use crate::support::nginx::Site;
 use crate::support::obfuscated2::Secret;
 use crate::support::random::Stream;
 use crate::support::rig::SECRET;
+use crate::support::sockets::{accept, dial, listener, read_bytes};
 use crate::support::tls_client::{Session, TDLIB, check_answer};
 use crate::support::tls_flight::{Flight, Look, is_hello, retry_request};
 use crate::support::tls_hello::{KINDS, Kind, RANDOM, in_records, sign};
 use crate::support::vectors::Vectors;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown};
 
 const HELLOS: [&str; 2] = ["hello_517", "hello_mlkem768"];
 
@@ -74,9 +74,9 @@ fn records_of_the_vectors() {
     let flight = of("client_flight");
     assert_eq!(session.seal(&flight[11..]), flight);
 
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = listener(Ipv4Addr::LOCALHOST.into());
     let stream = dial(listener.local_addr().expect("its address"));
-    let (mut far, _) = listener.accept().expect("a connection");
+    let mut far = accept(listener, "its client");
     far.write_all(&of("proxy_records_max_1425"))
         .expect("records");
     far.shutdown(Shutdown::Write).expect("the end");
@@ -162,8 +162,7 @@ fn a_real_server_answers_the_hellos() {
         let hello = kind.signed("localhost", &SECRET);
         let mut stream = dial(nginx.address);
         stream.write_all(&hello).expect("the hello");
-        let mut answer = [0; 11];
-        stream.read_exact(&mut answer).expect("an answer");
+        let answer = read_bytes(&stream, 11, "an answer");
         assert_eq!((answer[0], answer[5]), (0x16, 2), "{kind:?}: {answer:02x?}");
     }
 }

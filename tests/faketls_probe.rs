@@ -1,11 +1,12 @@
 //! The answer to a client is shaped after the site's own, which the proxy learns from probes; and a site
 //! that is dead or of no use delays nobody and is said so once.
 
-use crate::support::client::{dial, expect_closed};
 use crate::support::dc::Unanswering;
 use crate::support::mask_site::{MaskSite, Script, answering, silent, tls_server};
+use crate::support::programs::show;
 use crate::support::random::random_bytes;
 use crate::support::rig::SECRET;
+use crate::support::sockets::{dial, expect_closed};
 use crate::support::tls_client::{Answer, handshake};
 use crate::support::tls_flight::{
     Flight, Look, alert, extensions, first_cipher, is_hello, old_version, retry_request,
@@ -312,7 +313,7 @@ fn sites_of_no_use_are_said_so_once() {
                     !lines.iter().any(|line| line.contains("mask domain=")),
                     "{name}"
                 );
-                crate::support::nginx::show(&format!("{name}: {line}"));
+                show(&format!("{name}: {line}"));
             });
         }
     });

@@ -12,12 +12,11 @@ use crate::support::mask_site::MaskSite;
 use crate::support::message::{Command, Message};
 use crate::support::random::{Stream, random_bytes};
 use crate::support::service::receipt;
+use crate::support::sockets::hears_nothing;
 use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Cut, TDLIB, record};
 use crate::support::tls_flight::alert;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, Far, MODES, Mode, Served, TlsRig};
-use crate::support::wait::{PATIENCE, uninterrupted};
-use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
@@ -294,16 +293,7 @@ fn records_to_the_client_grow() {
         check_growth(mode, &first);
         assert!(first.contains(&FULL), "{mode:?}: {first:?}");
         // A pause of more than a second: they start again.
-        let pause = Duration::from_millis(1_500);
-        client.stream.set_read_timeout(Some(pause)).expect("a time");
-        match uninterrupted(|| client.stream.peek(&mut [0])) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            other => panic!("something in a pause: {other:?}"),
-        }
-        client
-            .stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a time");
+        hears_nothing(&client.stream, Duration::from_millis(1_500));
         check_growth(mode, &lengths(&mut client, 4 * MIB));
     }
 }

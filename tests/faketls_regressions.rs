@@ -1,74 +1,45 @@
 //! Faults of fake TLS towards strangers that were there once, each with a test of its own: masks that could be
 //! switched off or led in circles, ends that were unlike the site's, places that were never free again.
 
-use crate::support::client::{dial, expect_closed, is_end};
-use crate::support::mask_site::{GOODBYE, MaskSite, Reply, Script, silent};
+use crate::support::mask_site::{MaskSite, Reply, Script, silent};
 use crate::support::proxy::run_to_end;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
-use crate::support::tls_client::read_to_end;
+use crate::support::sockets::{
+    Accepting, dial, expect_bytes, expect_closed, is_end, listener, read_bytes, read_to_end,
+};
 use crate::support::tls_flight::{Look, is_hello};
-use crate::support::tls_hello::{Kind, now, sign};
+use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
 use crate::support::vectors::to_hex;
-use crate::support::wait::{PATIENCE, Watch, uninterrupted};
+use crate::support::wait::{Watch, uninterrupted, until};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
 
 const ASKED: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
-/// How long a stranger waits who sends a byte now and then. Nothing depends on it.
-const NOW_AND_THEN: Duration = Duration::from_millis(5);
-
 /// A site whose connections are closed for good when `serve` has had them: the one of mask_site.rs keeps them.
-struct Site {
-    address: SocketAddr,
-    stopping: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
-}
+struct Site(Accepting);
 
 impl Site {
     fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Site {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port for the site");
-        let address = listener.local_addr().expect("its address");
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (stop, serve) = (Arc::clone(&stopping), Arc::new(serve));
-        let accepting = Some(thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                stream
-                    .set_read_timeout(Some(PATIENCE))
-                    .expect("read timeout");
-                let serve = Arc::clone(&serve);
-                thread::spawn(move || serve(stream));
-            }
-        }));
-        Site {
-            address,
-            stopping,
-            accepting,
-        }
+        let serve = Arc::new(serve);
+        let listener = listener(Ipv4Addr::LOCALHOST.into());
+        Site(Accepting::start(listener, move |stream| {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }))
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.address
     }
 
     fn as_domain(&self) -> String {
-        format!("{DOMAIN}:{}", self.address.port())
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        // The accepting thread looks at `stopping` after each accept: wake it.
-        let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = self.accepting.take() {
-            accepting.join().expect("the accepting thread ends");
-        }
+        format!("{DOMAIN}:{}", self.address().port())
     }
 }
 
@@ -102,7 +73,7 @@ fn ask(address: SocketAddr) -> TcpStream {
 
 /// A hello that a client with another secret sends.
 fn foreign(name: &str) -> Vec<u8> {
-    sign(Kind::Today.unsigned(name), &random_bytes(), now())
+    Kind::Today.signed(name, &random_bytes())
 }
 
 /// Leaves the first hello to the test and answers the others.
@@ -138,8 +109,7 @@ fn a_copy_of_our_probe_does_not_switch_the_mask_off() {
         for said in [foreign(DOMAIN), hello] {
             let mut stream = dial(rig.address());
             stream.write_all(&said).expect("send");
-            let mut answer = [0; 6];
-            stream.read_exact(&mut answer).expect("the site's answer");
+            let answer = read_bytes(&stream, 6, "the site's answer");
             assert_eq!((answer[0], answer[5]), (0x16, 2), "{mode:?}");
             assert!(rig.site.has_heard(&said));
         }
@@ -159,7 +129,7 @@ fn a_site_that_answers_and_closes() {
             let answer = Stream::new(5).take(length);
             let site = closing(answer.clone());
             let served = Served::start(mode, &["-D", &site.as_domain()]);
-            for address in [site.address, served.address()] {
+            for address in [site.address(), served.address()] {
                 let mut stream = ask(address);
                 let mut heard = Vec::new();
                 stream.read_to_end(&mut heard).expect("an orderly end");
@@ -172,15 +142,11 @@ fn a_site_that_answers_and_closes() {
 
 /// A few bytes may go until the reset is there.
 fn expect_refusal(mut stream: &TcpStream) {
-    let started = Instant::now();
-    loop {
-        match stream.write_all(b"?") {
-            Ok(()) => thread::sleep(NOW_AND_THEN),
-            Err(error) if is_end(&error) => return,
-            Err(error) => panic!("another end than a reset: {error}"),
-        }
-        assert!(started.elapsed() < PATIENCE, "it is listened to for ever");
-    }
+    until("the site's refusal", || match stream.write_all(b"?") {
+        Ok(()) => None,
+        Err(error) if is_end(&error) => Some(()),
+        Err(error) => panic!("another end than a reset: {error}"),
+    });
 }
 
 /// A stranger sees the site's reset as one, behind all that the site has said before.
@@ -196,7 +162,7 @@ fn a_site_that_resets() {
                 }
             });
             let served = Served::start(mode, &["-D", &site.as_domain()]);
-            for address in [site.address, served.address()] {
+            for address in [site.address(), served.address()] {
                 let mut heard = Vec::new();
                 let end = ask(address).read_to_end(&mut heard);
                 let end = end.map_err(|error| error.kind());
@@ -216,17 +182,12 @@ fn nobody_keeps_a_place_at_a_site_that_has_gone() {
         let served = Served::start(mode, &["-D", &site.as_domain(), "--mask-max", "1"]);
         let mut first = ask(served.address());
         assert_eq!(read_to_end(&first), answer);
-        let started = Instant::now();
-        loop {
+        until("a free place", || {
             let _ = first.write_all(b"?");
             let heard = read_to_end(&ask(served.address()));
-            if heard == answer {
-                break;
-            }
-            assert!(heard.is_empty(), "{heard:02x?}");
-            assert!(started.elapsed() < PATIENCE, "the place is never free");
-            thread::sleep(NOW_AND_THEN);
-        }
+            assert!(heard.is_empty() || heard == answer, "{heard:02x?}");
+            (heard == answer).then_some(())
+        });
     }
 }
 
@@ -236,7 +197,7 @@ fn nobody_keeps_a_place_at_a_site_that_has_gone() {
 fn a_site_that_speaks_and_closes_at_once() {
     const GREETING: &[u8] = b"220 not today\r\n";
     let site = Site::start(|mut stream| stream.write_all(GREETING).expect("a greeting"));
-    let mask = site.address.to_string();
+    let mask = site.address().to_string();
     for arguments in [
         &["-D", DOMAIN, "--mask", &mask][..],
         &["-D", DOMAIN, "--mask", &mask, "--mask-proxy-protocol"],
@@ -267,9 +228,7 @@ fn names_are_looked_up_before_any_site_is_asked() {
             stream.write_all(&said).expect("send");
             let visit = site.wait_for_bytes(&said);
             site.say(visit, b"here");
-            let mut heard = [0; 4];
-            stream.read_exact(&mut heard).expect("the site");
-            assert_eq!(&heard, b"here");
+            expect_bytes(&stream, b"here", "the site");
         }
         assert_eq!(served.stop().count("mask_unreachable"), 0);
     }
@@ -308,10 +267,7 @@ impl Forwarder {
         let theirs = Arc::clone(&shared);
         let site = Site::start(move |near| {
             theirs.with(|state| state.count += 1);
-            let to = theirs.wait(|state| state.to);
-            let Ok(far) = TcpStream::connect(to.expect("where to")) else {
-                return;
-            };
+            let far = dial(theirs.wait_for("where to", |state| state.to));
             thread::scope(|scope| {
                 scope.spawn(|| carry(&far, &near));
                 carry(&near, &far);
@@ -337,7 +293,7 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream) {
 fn a_mask_that_leads_back_behind_a_proxy_header() {
     for mode in MODES {
         let forwarder = Forwarder::start();
-        let mask = forwarder.site.address.to_string();
+        let mask = forwarder.site.address().to_string();
         let name = "www.example.com";
         let arguments = ["-D", name, "--mask", &mask, "--mask-proxy-protocol"];
         let served = Served::start(mode, &arguments);
@@ -353,34 +309,5 @@ fn a_mask_that_leads_back_behind_a_proxy_header() {
         dialer.dial().echo(10);
         let summary = served.stop();
         assert!(summary.count("mask_connections") <= 8, "{summary:?}");
-    }
-}
-
-/// The name stands in front of the cut.
-#[test]
-fn a_hello_that_ends_behind_its_name() {
-    let second = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-    for mode in MODES {
-        let sites = [
-            MaskSite::with(silent()),
-            MaskSite::start_on(second, silent()),
-        ];
-        let domains = [sites[0].as_domain(DOMAIN), sites[1].as_domain("127.0.0.2")];
-        let served = Served::start(mode, &["-D", &domains[0], "-D", &domains[1]]);
-        let name = b"127.0.0.2";
-        let hello = Kind::Old.signed("127.0.0.2", &random_bytes());
-        let found = hello.windows(name.len()).position(|part| part == name);
-        let end = found.expect("the name") + name.len();
-        // Where the name isn't whole yet nobody knows it.
-        for (number, length) in [(0, end - 1), (1, end), (1, end + 1), (1, hello.len() - 1)] {
-            let said = &hello[..length];
-            let mut stream = dial(served.address());
-            stream.write_all(said).expect("send");
-            stream.shutdown(Shutdown::Write).expect("end one direction");
-            sites[number].wait_for_all(said);
-            assert_eq!(read_to_end(&stream), GOODBYE);
-            assert!(!sites[1 - number].has_heard(said), "{length} bytes");
-        }
-        assert_eq!(served.stop().count("tls_refused_incomplete"), 4);
     }
 }

@@ -1,7 +1,7 @@
 //! Faults of the record layer of fake TLS that were there once: records of lengths that no web server sends,
 //! and wrong ones that nobody looked at.
 
-use crate::support::client::{Client, dial, expect_closed};
+use crate::support::client::Client;
 use crate::support::dc::Behaviour;
 use crate::support::direct_rig::expect_stream;
 use crate::support::framing::Transport;
@@ -10,6 +10,7 @@ use crate::support::message::Message;
 use crate::support::obfuscated2::Header;
 use crate::support::random::Stream;
 use crate::support::rig::SECRET;
+use crate::support::sockets::{dial, expect_closed};
 use crate::support::tls_client::{Session, TDLIB, handshake};
 use crate::support::tls_flight::alert;
 use crate::support::tls_hello::Kind;

@@ -1,17 +1,17 @@
 //! Whoever is not a client with the secret talks to the site behind the mask, which gets every byte as it
 //! was sent: other protocols, hellos that are wrong in any way, and clients' own hellos that come again.
 
-use crate::support::client::dial;
 use crate::support::framing::TRANSPORTS;
 use crate::support::mask_site::{GOODBYE, MaskSite, silent};
 use crate::support::obfuscated2::Header;
 use crate::support::proxy::Event;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
-use crate::support::tls_client::{handshake, read_to_end};
+use crate::support::sockets::{dial, expect_bytes, read_to_end};
+use crate::support::tls_client::handshake;
 use crate::support::tls_hello::{Kind, in_records, now, sign};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::thread;
 
@@ -41,11 +41,7 @@ fn talks_to_the_site(rig: &TlsRig, name: &str, said: &[u8]) {
     let visit = rig.site.wait_for(name, |visit| visit.received == said);
     let answer = Stream::new(u32::from_le_bytes(random_bytes())).take(1_000);
     rig.site.say(visit, &answer);
-    let mut heard = vec![0; answer.len()];
-    stream
-        .read_exact(&mut heard)
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert!(heard == answer, "{name}: other bytes from the site");
+    expect_bytes(&stream, &answer, name);
     stream.write_all(b"more").expect("a second word");
     stream.shutdown(Shutdown::Write).expect("end one direction");
     assert_eq!(read_to_end(&stream), GOODBYE, "{name}");

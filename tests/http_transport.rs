@@ -1,17 +1,17 @@
 //! Packets in HTTP requests (protocol.md 10.3): what middle proxies are told of them, what clients get,
 //! and that nobody is served so where a secret is set. curl is the client where it is there.
 
-use crate::statistics_tools::run;
-use crate::support::client::{dial, expect_closed};
 use crate::support::http::{
     Answer, Figures, SERVING, ask, next_answer, next_packet, stats_address, wait_for,
 };
 use crate::support::message::{Command, Message, unencrypted};
 use crate::support::middle_proxy::{MiddleProxy, Options};
+use crate::support::programs::run;
 use crate::support::proxy::{Files, Proxy, Setup};
 use crate::support::random::Stream;
 use crate::support::rig::Rig;
 use crate::support::rpc::{self, AD_TAG, HTTP, Request, UNENCRYPTED};
+use crate::support::sockets::{dial, expect_closed};
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpStream};
 
@@ -102,7 +102,7 @@ fn curl_posts_a_req_pq_and_gets_its_answer() {
         "Origin: https://a.example",
         &url,
     ];
-    let Some(ended) = run("curl", "curl", &arguments, "") else {
+    let Some(ended) = run("curl", &arguments, b"") else {
         return;
     };
     let head = String::from_utf8_lossy(&ended.stdout).into_owned();

@@ -6,8 +6,7 @@ use crate::support::message::{KEY_ID, Message, unencrypted};
 use crate::support::middle_proxy::Options;
 use crate::support::rig::Rig;
 use crate::support::vectors::Vectors;
-use crate::support::wait::PATIENCE;
-use std::time::Instant;
+use crate::support::wait::until;
 
 #[test]
 fn lengths_that_close_at_once() {
@@ -164,13 +163,9 @@ fn a_client_too_many_is_closed_and_a_free_place_is_taken() {
     }
     clients.pop().expect("three of them").leave();
     // The place is free some time after the connection has ended.
-    let started = Instant::now();
-    while !is_served(rig.dial(Transport::Padded)) {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "the place is never free again"
-        );
-    }
+    until("a free place", || {
+        is_served(rig.dial(Transport::Padded)).then_some(())
+    });
 }
 
 /// Everything of protocol.md 7.4 that is dropped, in frames that are right.

@@ -1,7 +1,7 @@
 //! Clients that don't obfuscate are served where nobody needs a secret and --open says so; elsewhere they
 //! begin wrongly like any other stranger.
 
-use crate::support::client::{dial, dial_clear, expect_closed, start_of};
+use crate::support::client::{dial_clear, start_of};
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::direct_rig::{expect_stream, send_stream, use_service};
 use crate::support::framing::{Item, MAX_UP, TRANSPORTS, Transport};
@@ -11,6 +11,7 @@ use crate::support::proxy::{Proxy, Setup};
 use crate::support::rig::{Rig, dialer};
 use crate::support::rpc::{OBFUSCATED2, QUICK_ACK, UNENCRYPTED, flags_of};
 use crate::support::service::confirm_of;
+use crate::support::sockets::{dial, expect_closed, read_bytes};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
@@ -69,11 +70,8 @@ fn the_beginning_may_come_in_pieces_or_with_packets() {
             for bytes in all.chunks(piece) {
                 stream.write_all(bytes).expect("send");
             }
-            let item = transport.read_item(&mut |length| {
-                let mut bytes = vec![0; length];
-                std::io::Read::read_exact(&mut stream, &mut bytes).expect("an answer");
-                Some(bytes)
-            });
+            let item =
+                transport.read_item(&mut |length| Some(read_bytes(&stream, length, "an answer")));
             assert_eq!(item, Some(Item::Packet(message.clone())), "{transport:?}");
         }
     }

@@ -75,6 +75,39 @@ fn readme_counts_the_crates() {
     );
 }
 
+#[test]
+fn readme_bounds_are_those_of_the_makefile() {
+    let makefile = read("Makefile");
+    let bounds: Vec<(&str, &str)> = makefile
+        .lines()
+        .filter_map(|line| line.strip_prefix("MAX_")?.split_once(" := "))
+        .collect();
+    assert_eq!(bounds.len(), 2, "{bounds:?}");
+    let claim = format!(
+        "the bounds: {} {} bytes, {} {}\n",
+        bounds[0].0,
+        grouped(bounds[0].1),
+        bounds[1].0,
+        grouped(bounds[1].1)
+    );
+    assert!(
+        section("Building static").contains(&claim),
+        "README's section on static binaries must say `{claim}`"
+    );
+}
+
+/// `1000000` is `1 000 000`.
+fn grouped(number: &str) -> String {
+    let mut text = String::new();
+    for (at, digit) in number.chars().enumerate() {
+        if at > 0 && (number.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The text of one `## ` section of the README.
 fn section(title: &str) -> String {
     let readme = read("README.md");

@@ -8,9 +8,9 @@ use crate::support::message::{Command, Message};
 use crate::support::middle_proxy::{Behaviour, MiddleProxy, Options};
 use crate::support::proxy::Proxy;
 use crate::support::rig::{client_of, dialer, proxy_with};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::until;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -139,14 +139,10 @@ impl Crowd {
 
     /// A client of DC 3 finds a place, some time after others have left; one too many is closed at once.
     fn serves_others(&self) {
-        let started = Instant::now();
-        loop {
+        until("a free place", || {
             let mut client = client_of(&self.proxy, 3);
             client.send(&Message::echo(10).encode());
-            if client.receive_or_end().is_some() {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "no place is ever free again");
-        }
+            client.receive_or_end()
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Faults at the end of connections that were found and mended: whoever is closed still gets what was queued,
 //! whoever waits is sent away when the proxy stops, and each end is counted once, under the right reason.
 
-use crate::support::client::{Client, dial};
+use crate::support::client::Client;
 use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::{Command, Message};
 use crate::support::middle_link::Link;
@@ -11,7 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::random::random_bytes;
 use crate::support::rig::{Rig, dialer, id_of, proxy_with};
 use crate::support::rpc;
-use crate::support::sockets::wait_until_read;
+use crate::support::sockets::{dial, wait_until_read};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -9,6 +9,7 @@ use crate::support::http::{Figures, SERVING, page, stats_address, wait_for};
 use crate::support::message::{Command, Message};
 use crate::support::middle_proxy::Options;
 use crate::support::obfuscated2::Secret;
+use crate::support::programs::run;
 use crate::support::rig::{Rig, dialer};
 use crate::support::vectors::to_hex;
 use std::fs;
@@ -102,8 +103,8 @@ fn the_start_is_told() {
     assert!(name.ends_with("/proxy-multi.conf"), "{name}");
     let size = fs::metadata(name).expect("the file").len();
     assert_eq!(figures.number("config_size"), size);
-    let sum = std::process::Command::new("md5sum").arg(name).output();
-    let sum = String::from_utf8(sum.expect("run md5sum").stdout).expect("text");
+    let sum = run("md5sum", &[name], b"").expect("md5sum");
+    let sum = String::from_utf8(sum.stdout).expect("text");
     assert!(sum.starts_with(figures.text("config_md5")), "{sum}");
     let pid = format!(":{}:{}:", address.port(), pid(&rig));
     assert!(figures.text("PID").contains(&pid));

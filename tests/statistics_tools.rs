@@ -1,45 +1,17 @@
-//! Programs that others use read the statistics: curl, and promtool of Debian's package prometheus.
-//! Where one is missing the tests say so and pass; `.ci/run` installs them.
+//! Programs that others use read the statistics: curl and promtool.
 
 use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::http::{SERVING, page, stats_address};
 use crate::support::middle_proxy::Options;
+use crate::support::programs::run;
 use crate::support::proxy::Proxy;
 use crate::support::rig::{Rig, proxy_with};
-use std::io::{ErrorKind, Write};
-use std::process::{Command, Output, Stdio};
-
-/// Runs a program with some input; None if it isn't there.
-pub fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> Option<Output> {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = match command.spawn() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Not by eprintln, which is only shown of tests that fail.
-            let text =
-                format!("NOT TESTED: {program} is missing, install Debian's package {package}");
-            let _ = writeln!(std::io::stderr(), "{text}");
-            return None;
-        }
-        child => child.expect("start it"),
-    };
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin
-        .write_all(input.as_bytes())
-        .expect("give it its input");
-    drop(stdin);
-    Some(child.wait_with_output().expect("its end"))
-}
 
 /// What curl says of an address: status and body.
 fn curl(proxy: &Proxy, host: &str, target: &str, arguments: &[&str]) -> Option<(String, String)> {
     let url = format!("http://{host}:{}{target}", stats_address(proxy).port());
     let usual = ["-sS", "--noproxy", "*", "-w", "\n%{http_code}", &url];
-    let output = run("curl", "curl", &[&usual[..], arguments].concat(), "")?;
+    let output = run("curl", &[&usual[..], arguments].concat(), b"")?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{errors}");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -82,7 +54,7 @@ fn promtool_finds_nothing_to_object_to() {
             "{family}"
         );
     }
-    let Some(output) = run("promtool", "prometheus", &["check", "metrics"], &text) else {
+    let Some(output) = run("promtool", &["check", "metrics"], text.as_bytes()) else {
         return;
     };
     let said = [output.stdout, output.stderr].concat();

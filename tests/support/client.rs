@@ -6,9 +6,10 @@ use super::framing::{Item, Transport};
 use super::message::Message;
 use super::obfuscated2::{Header, Secret};
 use super::random::random_bytes;
+use super::sockets::{dial, expect_closed, is_end};
 use super::tls_client::{Session, Tls};
 use super::wait::{PATIENCE, uninterrupted};
-use std::io::{self, Error, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -89,19 +90,6 @@ pub fn start_of(transport: Transport) -> &'static [u8] {
         Transport::Intermediate => &[0xee; 4],
         Transport::Padded => &[0xdd; 4],
     }
-}
-
-/// A bare connection to the proxy, with deadlines.
-pub fn dial(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect to the proxy");
-    stream.set_nodelay(true).expect("TCP_NODELAY");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("read timeout");
-    stream
-        .set_write_timeout(Some(PATIENCE))
-        .expect("write timeout");
-    stream
 }
 
 impl Client {
@@ -232,17 +220,6 @@ impl Client {
     }
 }
 
-/// The other side closes this connection, now or soon, without a byte more.
-pub fn expect_closed(mut stream: &TcpStream) {
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Ok(_) => {}
-        Err(error) if is_end(&error) => {}
-        Err(error) => panic!("the proxy keeps the connection open: {error}"),
-    }
-    assert!(rest.is_empty(), "{} bytes before the end", rest.len());
-}
-
 /// Bytes as they go over the wire, in records if there is a record layer.
 fn sealed(session: &mut Option<Session>, bytes: Vec<u8>) -> Vec<u8> {
     match session {
@@ -329,14 +306,6 @@ pub fn send_until_held(
         .set_write_timeout(Some(PATIENCE))
         .expect("write timeout");
     Held { sent, rest }
-}
-
-/// Whether this is how a connection ends that the other side has closed.
-pub fn is_end(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-    )
 }
 
 /// Reads what there is, without the record layer if there is one.

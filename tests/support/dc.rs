@@ -4,11 +4,12 @@
 //! protocol fails the test.
 
 use super::dc_link::{self, Link, Received};
+use super::sockets::{Accepting, dial, listener, set_read_deadline};
 use super::wait::{PATIENCE, Watch};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// What happens to connections.
@@ -40,13 +41,12 @@ pub struct State {
     handed: VecDeque<Link>,
     /// Keeps the connections of `Hang` open.
     held: Vec<TcpStream>,
-    stopping: bool,
 }
 
 pub struct DataCentre {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Accepting,
 }
 
 impl DataCentre {
@@ -56,14 +56,15 @@ impl DataCentre {
     }
 
     pub fn start_on(ip: IpAddr, behaviour: Behaviour) -> DataCentre {
-        let listener = TcpListener::bind((ip, 0)).expect("a port for the data centre");
-        let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
             watch: Watch::default(),
         });
-        let accepting = Some(spawn_accepting(Arc::clone(&shared), listener, behaviour));
+        let theirs = Arc::clone(&shared);
+        let accepting = Accepting::start(listener(ip), move |socket| {
+            take(&theirs, socket, behaviour);
+        });
         DataCentre {
-            address,
+            address: accepting.address,
             shared,
             accepting,
         }
@@ -114,14 +115,7 @@ impl DataCentre {
 
 impl Drop for DataCentre {
     fn drop(&mut self) {
-        self.with(|state| state.stopping = true);
-        if let Some(accepting) = self.accepting.take() {
-            // The accepting thread looks at `stopping` after each accept: wake it.
-            let _ = TcpStream::connect(self.address);
-            accepting
-                .join()
-                .expect("the accepting thread ends in order");
-        }
+        self.accepting.close();
         let failures = self.with(|state| std::mem::take(&mut state.failures));
         if !thread::panicking() {
             assert!(
@@ -132,29 +126,14 @@ impl Drop for DataCentre {
     }
 }
 
-fn spawn_accepting(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    behaviour: Behaviour,
-) -> JoinHandle<()> {
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let Ok(socket) = socket else { continue };
-            let stopping = shared.watch.with(|state| {
-                state.accepted += usize::from(!state.stopping);
-                state.stopping
-            });
-            if stopping {
-                return;
-            }
-            if behaviour == Behaviour::Hang {
-                shared.watch.with(|state| state.held.push(socket));
-                continue;
-            }
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || run(&shared, socket, behaviour));
-        }
-    })
+fn take(shared: &Arc<Shared>, socket: TcpStream, behaviour: Behaviour) {
+    shared.watch.with(|state| state.accepted += 1);
+    if behaviour == Behaviour::Hang {
+        shared.watch.with(|state| state.held.push(socket));
+        return;
+    }
+    let shared = Arc::clone(shared);
+    thread::spawn(move || run(&shared, socket, behaviour));
 }
 
 /// One connection, from its header on.
@@ -170,6 +149,8 @@ fn run(shared: &Shared, socket: TcpStream, behaviour: Behaviour) {
     };
     shared.watch.with(|state| state.headers.push(link.header));
     if behaviour == Behaviour::HandOver {
+        // Now it is the test that waits.
+        set_read_deadline(&link.stream, PATIENCE);
         shared.watch.with(|state| state.handed.push_back(link));
         return;
     }
@@ -190,9 +171,8 @@ pub struct Refusing {
 
 impl Refusing {
     pub fn new() -> Refusing {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let far = listener.local_addr().expect("its address");
-        let stream = TcpStream::connect(far).expect("a connection to hold a port");
+        let listener = listener(Ipv4Addr::LOCALHOST.into());
+        let stream = dial(listener.local_addr().expect("its address"));
         let address = stream.local_addr().expect("its address");
         Refusing {
             address,
@@ -211,7 +191,7 @@ pub struct Unanswering {
 
 impl Unanswering {
     pub fn new() -> Unanswering {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let listener = listener(Ipv4Addr::LOCALHOST.into());
         let address = listener.local_addr().expect("its address");
         let mut queue = Vec::new();
         // One attempt may be late on a busy machine; not two in a row.

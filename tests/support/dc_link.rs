@@ -1,14 +1,15 @@
 //! One connection from the proxy to the data centre of dc.rs: obfuscated2 as the server sees it, keys taken
 //! from the header without a secret (protocol.md 3.1 to 3.3, 12), and the test service on its packets.
 
-use super::client::{Half, Held, is_end, send_until_held};
+use super::client::{Half, Held, send_until_held};
 use super::crypto::{Ctr, RunningHash, as_array};
 use super::framing::{TRANSPORTS, Transport};
 use super::message::{Command, Message};
 use super::obfuscated2::is_forbidden;
 use super::random::{Stream, random_bytes};
 use super::service::confirm_of;
-use super::wait::{PATIENCE, uninterrupted};
+use super::sockets::is_end;
+use super::wait::uninterrupted;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -31,13 +32,6 @@ pub struct Link {
 impl Link {
     /// Reads the header. None when the connection ends before its first byte, a sentence when it is wrong.
     pub fn accept(stream: TcpStream) -> Result<Option<Link>, String> {
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("read timeout");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("write timeout");
         let mut wire = [0; 64];
         match read_whole(&stream, &mut wire)? {
             0 => return Ok(None),

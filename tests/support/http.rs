@@ -1,13 +1,12 @@
 //! Asks for statistics over a bare socket, and reads both pages. Shares nothing with the program's own
 //! HTTP.
 
-use super::client::dial;
 use super::proxy::Proxy;
-use super::wait::{PATIENCE, uninterrupted};
+use super::sockets::{dial, read_bytes};
+use super::wait::{PATIENCE, uninterrupted, until_within};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Instant;
 
 /// What makes a proxy serve them.
 pub const SERVING: [&str; 3] = ["-p", "0", "--http-stats"];
@@ -64,8 +63,8 @@ pub fn next_packet(mut stream: &TcpStream) -> Option<(Answer, Vec<u8>)> {
         body: String::new(),
     };
     let length = answer.field("Content-Length").expect("a length");
-    let mut body = vec![0; length.parse().expect("a number")];
-    stream.read_exact(&mut body).expect("the whole body");
+    let length = length.parse().expect("a number");
+    let body = read_bytes(stream, length, "the whole body");
     Some((answer, body))
 }
 
@@ -133,12 +132,14 @@ impl Figures {
 
 /// Asks again and again until the figures fit.
 pub fn wait_for(read: impl Fn() -> Figures, what: &str, fit: impl Fn(&Figures) -> bool) -> Figures {
-    let end = Instant::now() + PATIENCE;
-    loop {
+    let mut last = None;
+    let found = until_within(PATIENCE, || {
         let figures = read();
         if fit(&figures) {
-            return figures;
+            return Some(figures);
         }
-        assert!(Instant::now() < end, "in vain for {what}: {:#?}", figures.0);
-    }
+        last = Some(figures.0);
+        None
+    });
+    found.unwrap_or_else(|| panic!("in vain for {what}: {last:#?}"))
 }

@@ -2,13 +2,13 @@
 //! says what its script or the test tells it to. The proxy's own probes are visitors, too: a test finds
 //! the one that it means by what that one has sent.
 
-use super::client::is_end;
+use super::sockets::{Accepting, is_end, listener};
 use super::tls_flight::{Look, is_hello};
-use super::wait::{PATIENCE, Watch, uninterrupted};
+use super::wait::{Watch, uninterrupted};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// What a visitor hears that has ended its direction in order; then the site closes.
@@ -69,13 +69,12 @@ pub struct Visit {
 #[derive(Default)]
 pub struct State {
     pub visits: Vec<Visit>,
-    stopping: bool,
 }
 
 pub struct MaskSite {
     pub address: SocketAddr,
     watch: Arc<Watch<State>>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Accepting,
 }
 
 impl MaskSite {
@@ -89,12 +88,13 @@ impl MaskSite {
     }
 
     pub fn start_on(ip: IpAddr, script: Script) -> MaskSite {
-        let listener = TcpListener::bind((ip, 0)).expect("a port for the site");
-        let address = listener.local_addr().expect("its address");
         let watch = Arc::new(Watch::<State>::default());
-        let accepting = Some(spawn_accepting(Arc::clone(&watch), listener, script));
+        let (theirs, script) = (Arc::clone(&watch), Arc::new(script));
+        let accepting = Accepting::start(listener(ip), move |stream| {
+            receive(&theirs, stream, &script);
+        });
         MaskSite {
-            address,
+            address: accepting.address,
             watch,
             accepting,
         }
@@ -143,8 +143,8 @@ impl MaskSite {
     }
 
     pub fn wait_for_end(&self, number: usize) -> End {
-        let end = self.watch.wait(|state| state.visits[number].end);
-        end.expect("the end of a visit")
+        self.watch
+            .wait_for("the end of a visit", |state| state.visits[number].end)
     }
 
     /// Whether somebody has sent something that begins like this.
@@ -184,51 +184,29 @@ impl MaskSite {
 
 impl Drop for MaskSite {
     fn drop(&mut self) {
+        self.accepting.close();
         self.with_state(|state| {
-            state.stopping = true;
             for visit in &state.visits {
                 let _ = visit.stream.shutdown(Shutdown::Both);
             }
         });
-        if let Some(accepting) = self.accepting.take() {
-            // The accepting thread looks at `stopping` after each accept: wake it.
-            let _ = TcpStream::connect(self.address);
-            accepting
-                .join()
-                .expect("the accepting thread ends in order");
-        }
     }
 }
 
-fn spawn_accepting(
-    watch: Arc<Watch<State>>,
-    listener: TcpListener,
-    script: Script,
-) -> JoinHandle<()> {
-    let script = Arc::new(script);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else { continue };
-            stream.set_nodelay(true).expect("TCP_NODELAY");
-            stream
-                .set_write_timeout(Some(PATIENCE))
-                .expect("write timeout");
-            let stream = Arc::new(stream);
-            let visit = Visit {
-                received: Vec::new(),
-                end: None,
-                stream: Arc::clone(&stream),
-                taken: false,
-            };
-            let number = watch.with(|state| {
-                state.visits.push(visit);
-                (!state.stopping).then_some(state.visits.len() - 1)
-            });
-            let Some(number) = number else { return };
-            let (watch, script) = (Arc::clone(&watch), Arc::clone(&script));
-            thread::spawn(move || listen(&watch, number, &stream, &script));
-        }
-    })
+fn receive(watch: &Arc<Watch<State>>, stream: TcpStream, script: &Arc<Script>) {
+    let stream = Arc::new(stream);
+    let visit = Visit {
+        received: Vec::new(),
+        end: None,
+        stream: Arc::clone(&stream),
+        taken: false,
+    };
+    let number = watch.with(|state| {
+        state.visits.push(visit);
+        state.visits.len() - 1
+    });
+    let (watch, script) = (Arc::clone(watch), Arc::clone(script));
+    thread::spawn(move || listen(&watch, number, &stream, &script));
 }
 
 /// One visit, to its end.

@@ -7,6 +7,8 @@ use super::middle_wire::{Fault, FrameReader, FrameWriter};
 use super::random::random_bytes;
 use super::rpc::{self, Request};
 use super::service;
+use super::sockets::is_over;
+use super::wait::{ANY_TEST, uninterrupted};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -242,8 +244,11 @@ impl Reading<'_> {
             if let Some(payload) = self.reader.next()? {
                 return Ok(Some(payload));
             }
-            self.shared.wait_while_stalled();
-            match (&*self.socket).read(&mut self.buffer) {
+            self.shared.wait_while_stalled()?;
+            match uninterrupted(|| (&*self.socket).read(&mut self.buffer)) {
+                Err(error) if is_over(&error) => {
+                    return Err(format!("nothing from the proxy for {ANY_TEST:?}"));
+                }
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(count) => self.reader.feed(&self.buffer[..count]),
             }

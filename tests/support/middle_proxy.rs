@@ -7,15 +7,17 @@ use super::middle_wire::Fault;
 use super::random::Stream;
 use super::rpc::{self, Request};
 use super::service::Upload;
-use super::wait::{PATIENCE, Watch};
+use super::sockets::{Accepting, listener};
+use super::wait::{ANY_TEST, Watch, until};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 /// What happens to connections that are accepted from now on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Behaviour {
+    #[default]
     Serve,
     /// Accepts and says nothing.
     Silent,
@@ -95,7 +97,7 @@ pub struct State {
     pub uploads: HashMap<u64, Upload>,
     /// The link that each client id came on.
     owners: HashMap<u64, usize>,
-    behaviour: Option<Behaviour>,
+    behaviour: Behaviour,
     sockets: Vec<TcpStream>,
     stalled: bool,
     stopping: bool,
@@ -123,34 +125,35 @@ impl State {
 
 impl Shared {
     /// Keeps a link thread from its next read while the test has it stalled.
-    pub fn wait_while_stalled(&self) {
+    pub fn wait_while_stalled(&self) -> Result<(), String> {
+        let goes_on = |state: &mut State| (!state.stalled || state.stopping).then_some(());
         self.watch
-            .wait(|state| (!state.stalled || state.stopping).then_some(()));
+            .wait_within(ANY_TEST, goes_on)
+            .ok_or_else(|| format!("stalled for {ANY_TEST:?}"))
     }
 }
 
 pub struct MiddleProxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Accepting,
 }
 
 impl MiddleProxy {
     /// Serves on a port of the kernel's choice.
     pub fn start(options: Options) -> MiddleProxy {
-        let listener = TcpListener::bind((options.ip, 0)).expect("a port for the middle proxy");
-        let address = listener.local_addr().expect("its address");
+        let listener = listener(options.ip);
         let state = State {
-            behaviour: Some(options.behaviour),
+            behaviour: options.behaviour,
             ..State::default()
         };
         let shared = Arc::new(Shared {
             options,
             watch: Watch::new(state),
         });
-        let accepting = Some(spawn_accepting(Arc::clone(&shared), listener));
+        let accepting = accept(Arc::clone(&shared), listener);
         MiddleProxy {
-            address,
+            address: accepting.address,
             shared,
             accepting,
         }
@@ -171,7 +174,7 @@ impl MiddleProxy {
     }
 
     pub fn set_behaviour(&self, behaviour: Behaviour) {
-        self.with(|state| state.behaviour = Some(behaviour));
+        self.with(|state| state.behaviour = behaviour);
     }
 
     /// While stalled no link reads.
@@ -189,21 +192,18 @@ impl MiddleProxy {
     /// Cuts every connection and refuses further ones.
     pub fn stop(&mut self) {
         self.with(|state| state.stopping = true);
-        if let Some(accepting) = self.accepting.take() {
-            // The accepting thread looks at `stopping` after each accept: wake it.
-            let _ = TcpStream::connect(self.address);
-            accepting
-                .join()
-                .expect("the accepting thread ends in order");
-        }
+        self.accepting.close();
         self.kill_links();
     }
 
     /// Serves again, on the same port.
     pub fn restart(&mut self) {
-        let listener = TcpListener::bind(self.address).expect("the same port again");
+        // The kernel may have lent it to some connection meanwhile.
+        let listener = until("the same port again", || {
+            TcpListener::bind(self.address).ok()
+        });
         self.with(|state| state.stopping = false);
-        self.accepting = Some(spawn_accepting(Arc::clone(&self.shared), listener));
+        self.accepting = accept(Arc::clone(&self.shared), listener);
     }
 
     pub fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
@@ -293,32 +293,21 @@ impl Drop for MiddleProxy {
     }
 }
 
-fn spawn_accepting(shared: Arc<Shared>, listener: TcpListener) -> JoinHandle<()> {
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let Ok(socket) = socket else { continue };
-            let copy = socket.try_clone().expect("a second handle");
-            let behaviour = shared.watch.with(|state| {
-                if state.stopping {
-                    return None;
-                }
-                state.accepted += 1;
-                state.sockets.push(copy);
-                state.behaviour
-            });
-            match behaviour {
-                None => return,
-                // `sockets` keeps it open.
-                Some(Behaviour::Silent) => {}
-                Some(Behaviour::CloseAtOnce) => drop(socket.shutdown(Shutdown::Both)),
-                Some(behaviour) => {
-                    socket.set_nodelay(true).expect("TCP_NODELAY");
-                    socket
-                        .set_write_timeout(Some(PATIENCE))
-                        .expect("write timeout");
-                    let shared = Arc::clone(&shared);
-                    thread::spawn(move || middle_link::run(&shared, socket, behaviour));
-                }
+fn accept(shared: Arc<Shared>, listener: TcpListener) -> Accepting {
+    Accepting::start(listener, move |socket| {
+        let copy = socket.try_clone().expect("a second handle");
+        let behaviour = shared.watch.with(|state| {
+            state.accepted += 1;
+            state.sockets.push(copy);
+            state.behaviour
+        });
+        match behaviour {
+            // `sockets` keeps it open.
+            Behaviour::Silent => {}
+            Behaviour::CloseAtOnce => drop(socket.shutdown(Shutdown::Both)),
+            behaviour => {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || middle_link::run(&shared, socket, behaviour));
             }
         }
     })

@@ -15,6 +15,7 @@ pub mod middle_proxy;
 pub mod middle_wire;
 pub mod nginx;
 pub mod obfuscated2;
+pub mod programs;
 pub mod proxy;
 pub mod random;
 pub mod rig;

@@ -1,51 +1,18 @@
-//! Debian's nginx as the site behind the mask, with a certificate of its own making, and what else a
-//! machine needs for tests with real TLS. Where a program is missing the tests say so and pass; `.ci/run`
-//! installs them.
+//! Debian's nginx as the site behind the mask, with a certificate of its own making, and the programs that
+//! visit it.
 
+use super::programs::{Kept, are_there, end_of, output, run};
 use super::proxy::Files;
+use super::sockets::free_address;
 use super::wait::Watch;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 
 /// The name that the certificate is for, and that leads to this machine everywhere.
 pub const NAME: &str = "localhost";
-
-/// Whether all of these programs can be run; says which can't.
-pub fn are_there(programs: &[&str]) -> bool {
-    programs.iter().all(|program| is_there(program))
-}
-
-fn is_there(program: &str) -> bool {
-    let (package, version) = match program {
-        "nginx" => ("nginx-light", "-v"),
-        "openssl" => ("openssl", "version"),
-        "curl" => ("curl", "--version"),
-        "unshare" => ("util-linux", "--version"),
-        "ip" => ("iproute2", "-V"),
-        other => panic!("no package is known for {other}"),
-    };
-    let mut command = Command::new(program);
-    let found = command.arg(version).stdin(Stdio::null()).output().is_ok();
-    if !found {
-        not_tested(&format!(
-            "{program} is missing, install Debian's package {package}"
-        ));
-    }
-    found
-}
-
-/// Not by eprintln, which is only shown of tests that fail.
-pub fn not_tested(why: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT TESTED: {why}");
-}
-
-/// Lines for a reader, shown whether the test passes or not.
-pub fn show(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
 
 /// What runs behind the mask.
 #[derive(Clone, Copy)]
@@ -78,7 +45,7 @@ impl Default for Site<'_> {
 
 pub struct Nginx {
     pub address: SocketAddr,
-    child: Child,
+    _child: Kept,
     files: Files,
 }
 
@@ -107,11 +74,11 @@ impl Site<'_> {
             if is_listening(&mut child) {
                 return Some(Nginx {
                     address,
-                    child,
+                    _child: Kept(child),
                     files,
                 });
             }
-            child.wait().expect("the end of nginx");
+            end_of(&mut child, "nginx");
         }
         panic!("nginx finds no free port")
     }
@@ -147,36 +114,18 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn make_certificate(files: &Files, key: &[&str]) {
     let name = format!("/CN={NAME}");
-    let output = Command::new("openssl")
+    let mut command = Command::new("openssl");
+    command
         .args(["req", "-x509", "-nodes", "-days", "2", "-subj", &name])
         .args(["-addext", &format!("subjectAltName=DNS:{NAME}")])
         .arg("-newkey")
         .args(key)
-        .args([
-            "-keyout",
-            &files.path("key"),
-            "-out",
-            &files.path("certificate"),
-        ])
-        .stdin(Stdio::null())
-        .output()
-        .expect("run openssl");
+        .args(["-keyout", &files.path("key")])
+        .args(["-out", &files.path("certificate")]);
+    let output = output(&mut command, b"").expect("openssl");
     assert!(output.status.success(), "openssl req: {output:?}");
-}
-
-/// Nobody listens there now.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("its address")
 }
 
 /// Its events are set up once its ports are open; false when it ends instead.
@@ -195,27 +144,11 @@ fn is_listening(child: &mut Child) -> bool {
         }
         follower.with(|(_, listening)| *listening = listening.or(Some(false)));
     });
-    let listening = said
-        .wait(|(_, listening)| *listening)
-        .expect("nginx to start or end");
+    let listening = said.wait_for("nginx to start or end", |(_, listening)| *listening);
     let text = said.with(|(text, _)| text.clone());
     let taken = text.contains("Address already in use");
     assert!(listening || taken, "nginx doesn't start: {text}");
     listening
-}
-
-/// Runs a program to its end with this on its standard input.
-pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    // It needn't read it.
-    let _ = child.stdin.take().expect("its stdin").write_all(input);
-    child.wait_with_output().expect("its end")
 }
 
 /// Fetches a page by HTTPS from wherever the name is said to be.
@@ -224,16 +157,13 @@ pub fn curl(address: SocketAddr, page: &str, options: &[&str]) -> Output {
     let place = format!("{NAME}:{port}:{}", address.ip());
     let url = format!("https://{NAME}:{port}/{page}");
     let usual = ["--silent", "--show-error", "--insecure", "--max-time", "60"];
-    run(
-        "curl",
-        &[&usual[..], &["--resolve", &place], options, &[&url]].concat(),
-        b"",
-    )
+    let arguments = [&usual[..], &["--resolve", &place], options, &[&url]].concat();
+    run("curl", &arguments, b"").expect("curl")
 }
 
 /// Connects as openssl's client does, says what is given and then waits for the other side's end.
 pub fn s_client(address: SocketAddr, options: &[&str], input: &[u8]) -> Output {
     let address = address.to_string();
     let usual = ["s_client", "-connect", &address, "-servername", NAME];
-    run("openssl", &[&usual[..], options].concat(), input)
+    run("openssl", &[&usual[..], options].concat(), input).expect("openssl")
 }

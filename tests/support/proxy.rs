@@ -6,18 +6,24 @@
 
 use super::middle_proxy::proxy_secret;
 use super::obfuscated2::Secret;
+use super::programs::{Kept, end_of, run};
 use super::vectors::to_hex;
-use super::wait::Watch;
+use super::wait::{Watch, until_within};
 use std::collections::HashMap;
 use std::env;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
+
+/// How long the proxy may take to come to rest before it is stopped.
+const REST: Duration = Duration::from_secs(5);
 
 /// What to start the proxy with.
 pub struct Setup {
@@ -71,7 +77,7 @@ impl Proxy {
     }
 
     /// Starts it with exactly these arguments, and no files.
-    pub fn start_with(arguments: &[String]) -> Proxy {
+    pub fn start_with<T: AsRef<OsStr>>(arguments: &[T]) -> Proxy {
         let run = Run::spawn(arguments);
         run.wait_for_line("ready", |line| line == "ready");
         let lines = run.log.with(|log| log.lines.clone());
@@ -105,6 +111,11 @@ impl Proxy {
         self.run.log.with(|log| log.lines.clone())
     }
 
+    /// What it has written to standard output.
+    pub fn output(&self) -> String {
+        self.run.files.read("output")
+    }
+
     /// Waits for a line of the log; lines from before count.
     pub fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         self.run.wait_for_line(what, is_it)
@@ -132,8 +143,15 @@ impl Proxy {
         self.run.wait_for_end()
     }
 
-    /// Ends it by SIGTERM; gives the counters of the summary line.
+    /// Ends it by SIGTERM; gives the counters of the summary line. Whoever was closed sees that a moment before it
+    /// is counted, so the proxy may come to rest first.
     pub fn stop(mut self) -> Event {
+        let is_at_rest = || {
+            let before = self.activity()?;
+            (self.activity()? == before).then_some(())
+        };
+        // It needn't, in the middle of a stream.
+        let _ = until_within(REST, is_at_rest);
         self.run.signal("TERM");
         let status = self.run.wait_for_end();
         assert_eq!(status.code(), Some(0), "exit after SIGTERM");
@@ -151,9 +169,25 @@ impl Proxy {
         kilobytes * 1_024
     }
 
+    /// How often its threads have gone to sleep so far, all together. None while one of them runs.
+    pub fn activity(&self) -> Option<u64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.run.child.0.id())).ok()?;
+        let sleeps = tasks.map(|task| {
+            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let word = |name: &str| {
+                let line = status.lines().find(|line| line.starts_with(name))?;
+                line.split_whitespace().nth(1)
+            };
+            let is_asleep = word("State:")? == "S";
+            let sleeps: u64 = word("voluntary_ctxt_switches:")?.parse().ok()?;
+            is_asleep.then_some(sleeps)
+        });
+        sleeps.sum()
+    }
+
     /// What the kernel says of the process: the words of a line of its status file.
     pub fn status(&self, name: &str) -> Vec<String> {
-        let path = format!("/proc/{}/status", self.run.child.id());
+        let path = format!("/proc/{}/status", self.run.child.0.id());
         let status = fs::read_to_string(path).expect("a running proxy");
         let words = status
             .lines()
@@ -206,7 +240,7 @@ pub struct Refusal {
 }
 
 /// Runs the proxy with arguments that should make it end by itself.
-pub fn run_to_end(arguments: &[String]) -> Refusal {
+pub fn run_to_end<T: AsRef<OsStr>>(arguments: &[T]) -> Refusal {
     let mut run = Run::spawn(arguments);
     let code = run.wait_for_end().code();
     let text = run.log.with(|log| log.lines.join("\n"));
@@ -215,8 +249,10 @@ pub fn run_to_end(arguments: &[String]) -> Refusal {
 
 /// A child process and what it has said on stderr.
 struct Run {
-    child: Child,
+    child: Kept,
     log: Arc<Watch<Log>>,
+    /// Its standard output.
+    files: Files,
 }
 
 #[derive(Default)]
@@ -226,12 +262,13 @@ struct Log {
 }
 
 impl Run {
-    fn spawn(arguments: &[String]) -> Run {
+    fn spawn<T: AsRef<OsStr>>(arguments: &[T]) -> Run {
+        let files = Files::new();
         let mut command = program();
         command
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(files.path("output")).expect("a file for its output"))
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the proxy");
         let log = Arc::new(Watch::<Log>::default());
@@ -244,7 +281,8 @@ impl Run {
             }
             follower.with(|log| log.ended = true);
         });
-        Run { child, log }
+        let child = Kept(child);
+        Run { child, log, files }
     }
 
     fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
@@ -262,7 +300,7 @@ impl Run {
         if self.log.wait(|log| log.ended.then_some(())).is_none() {
             self.fail("its end");
         }
-        self.child.wait().expect("its exit status")
+        end_of(&mut self.child.0, "the proxy")
     }
 
     fn fail(&self, what: &str) -> ! {
@@ -272,21 +310,9 @@ impl Run {
 
     /// By the shell's own kill: std can only send SIGKILL.
     fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let mut shell = Command::new("sh");
-        let status = shell
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
-            .status()
-            .expect("run sh");
-        assert!(status.success(), "signal {name} to {pid}");
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // By its id; a child that has been waited for is left alone by std.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let pid = self.child.0.id().to_string();
+        let sent = run("sh", &["-c", "kill -s \"$0\" \"$1\"", name, &pid], b"").expect("sh");
+        assert!(sent.status.success(), "signal {name} to {pid}: {sent:?}");
     }
 }
 

@@ -1,10 +1,9 @@
 //! Fake TLS as a client sees it (protocol.md 5.4, 5.7). The answer is checked as the strictest of the real
 //! clients does: everything that has come belongs to it, and nothing follows before the client speaks.
 
-use super::client::is_end;
 use super::obfuscated2::Secret;
 use super::tls_hello::{Kind, RANDOM, SESSION_ID, hmac, sign};
-use super::wait::{PATIENCE, uninterrupted};
+use super::wait::uninterrupted;
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
@@ -234,18 +233,4 @@ pub fn record(payload: &[u8]) -> Vec<u8> {
         .expect("a length of a record")
         .to_be_bytes();
     [&[0x17, 3, 3, length[0], length[1]], payload].concat()
-}
-
-/// All that still comes on a connection until it ends, in order or not.
-pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes) {
-        Ok(_) => {}
-        Err(error) if is_end(&error) => {}
-        Err(error) => panic!(
-            "still open after {} bytes and {PATIENCE:?}: {error}",
-            bytes.len()
-        ),
-    }
-    bytes
 }

@@ -101,6 +101,13 @@ impl Kind {
     }
 }
 
+/// How much of a hello that asks for this name has come with the name's last byte.
+pub fn end_of_name(hello: &[u8], name: &str) -> usize {
+    let mut parts = hello.windows(name.len());
+    let start = parts.position(|part| part == name.as_bytes());
+    start.expect("the name") + name.len()
+}
+
 /// Fills in the random of a hello that is one record: the digest, with the time in its last four bytes.
 pub fn sign(mut hello: Vec<u8>, secret: &Secret, time: u32) -> Vec<u8> {
     hello[RANDOM].fill(0);

@@ -1,0 +1,105 @@
+//! Other programs, run with a deadline. Where one is missing the tests say so and pass; `.ci/run` installs them.
+
+use super::wait::{PATIENCE, joined, until, until_within};
+use std::io::{ErrorKind, Read, Write};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long a program has that does much: the tests that run once more, in a network of their own.
+const LONG: Duration = PATIENCE.saturating_mul(4);
+
+/// Debian's packages of the programs that the tests use.
+const PACKAGES: [(&str, &str); 8] = [
+    ("nginx", "nginx-light"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("zbarimg", "zbar-tools"),
+    ("promtool", "prometheus"),
+    ("md5sum", "coreutils"),
+];
+
+/// Whether all of these programs can be run; says which can't.
+pub fn are_there(programs: &[&str]) -> bool {
+    // Whatever it makes of that: it is there.
+    let is_there = |program: &&str| run(program, &["--version"], b"").is_some();
+    programs.iter().all(is_there)
+}
+
+/// Not by eprintln, which is only shown of tests that fail.
+pub fn not_tested(why: &str) {
+    show(&format!("NOT TESTED: {why}"));
+}
+
+/// Lines for a reader, shown whether the test passes or not.
+pub fn show(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Runs a program to its end, with this on its standard input. None, and a line that says so, if it is missing.
+pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Output> {
+    output(Command::new(program).args(arguments), input)
+}
+
+/// The same of a command that has more to it.
+pub fn output(command: &mut Command, input: &[u8]) -> Option<Output> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let started = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match started {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let package = PACKAGES.iter().find(|(name, _)| *name == program);
+            let (_, package) = package.unwrap_or_else(|| panic!("{program} is missing"));
+            not_tested(&format!(
+                "{program} is missing, install Debian's package {package}"
+            ));
+            return None;
+        }
+        child => child.unwrap_or_else(|error| panic!("{program}: {error}")),
+    };
+    let stdout = reading(child.stdout.take().expect("its output"));
+    let stderr = reading(child.stderr.take().expect("its errors"));
+    // It needn't read it.
+    let _ = child.stdin.take().expect("its input").write_all(input);
+    let status = end_of(&mut child, &program);
+    Some(Output {
+        status,
+        stdout: joined(&program, stdout),
+        stderr: joined(&program, stderr),
+    })
+}
+
+fn reading(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("what a program says");
+        bytes
+    })
+}
+
+/// How a program ends; panics, and kills it, when it goes on and on.
+pub fn end_of(child: &mut Child, program: &str) -> ExitStatus {
+    let status = until_within(LONG, || child.try_wait().expect("its exit status"));
+    status.unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("{program} goes on after {LONG:?}")
+    })
+}
+
+/// A program that ends with the test.
+pub struct Kept(pub Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // By its id; a child that has been waited for is left alone by std.
+        let _ = self.0.kill();
+        until("the end of a killed program", || {
+            self.0.try_wait().expect("its exit status")
+        });
+    }
+}
