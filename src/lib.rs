@@ -19,8 +19,8 @@
 //! | [`proto::mtproto`] | which client messages may be forwarded |
 //! | [`proto::rpc`] | what is said with a middle proxy |
 //! | [`proto::middle`] | how it is said: frames and handshake |
-//! | [`proto::config_file`] | Telegram's list of middle proxies |
 //! | [`proto::http`] | heads of HTTP requests and answers |
+//! | [`formats::config_file`] | Telegram's list of middle proxies |
 //! | [`formats::cidr`] | networks, as operators write them |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -53,7 +53,6 @@ pub mod crypto {
 
 /// Wire forms and texts, one module each.
 pub mod proto {
-    pub mod config_file;
     /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
     pub mod faketls {
         pub mod client_hello;
@@ -82,6 +81,7 @@ pub mod proto {
 /// What operators see and write.
 pub mod formats {
     pub mod cidr;
+    pub mod config_file;
     pub mod date;
     pub mod link;
     pub mod qr;

@@ -1,7 +1,7 @@
 //! The commands that don't serve, and what a start shows of links: secrets go to standard output, prose to
 //! standard error, and at start the former only when somebody is known to look.
 
-use crate::qr::{decode, image};
+use crate::qr::{decode, image, modules};
 use crate::support::programs;
 use crate::support::proxy::{Files, Proxy, program};
 use crate::support::vectors::{Vectors, from_hex};
@@ -63,19 +63,6 @@ fn link_draws_a_code_that_can_be_read() {
     if let Some(read) = decode(&[picture]) {
         assert_eq!(read, [links[0]]);
     }
-}
-
-/// The dark modules of a drawing, two rows from each line; each line sets its colours and resets them.
-fn modules(drawing: &[&str]) -> Vec<Vec<bool>> {
-    let mut rows = Vec::new();
-    for line in drawing {
-        let start = "\x1b[38;5;16;48;5;231m";
-        let line = line.strip_prefix(start).expect("colours are set");
-        let line = line.strip_suffix("\x1b[0m").expect("colours are reset");
-        rows.push(line.chars().map(|c| "█▀".contains(c)).collect());
-        rows.push(line.chars().map(|c| "█▄".contains(c)).collect());
-    }
-    rows
 }
 
 #[test]

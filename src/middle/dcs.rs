@@ -12,8 +12,8 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
+use mtproxy::formats::config_file::ConfigFile;
 use mtproxy::limits::{CLIENTS_PER_SLOT, FALLBACK_AFTER, MAX_WAITING, SLOT_PATIENCE};
-use mtproxy::proto::config_file::ConfigFile;
 use mtproxy::proto::wire::DcId;
 
 use crate::base::log;
@@ -298,7 +298,9 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     fn dcs(text: &str, slots: usize) -> (Dcs, Receiver<Request>) {
-        let config = mtproxy::proto::config_file::parse(text.as_bytes(), &mut |_, _| None).unwrap();
+        let config =
+            mtproxy::formats::config_file::parse("conf", text.as_bytes(), &mut |_, _| None)
+                .unwrap();
         let (send, receive) = unbounded();
         (Dcs::new(&config, slots, &send), receive)
     }

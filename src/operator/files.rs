@@ -6,8 +6,8 @@ use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
+use mtproxy::formats::config_file::{self, ConfigFile};
 use mtproxy::limits;
-use mtproxy::proto::config_file::{self, ConfigFile};
 use mtproxy::proto::secret::ProxySecret;
 use mtproxy::proto::wire::DcId;
 
@@ -26,9 +26,9 @@ pub fn read_config(path: &Path) -> Result<(ConfigFile, FileFacts), Fatal> {
     file.take(limits::MAX_CONFIG_FILE as u64 + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
-    let parsed = config_file::parse(&text, &mut resolve).map_err(|error| {
+    let parsed = config_file::parse(&name.to_string(), &text, &mut resolve).map_err(|line| {
         // The C program's lines, for scripts that look for them.
-        log::say(format_args!("{}", error.render(&name.to_string())));
+        log::say(format_args!("{line}"));
         log::say(format_args!("new configuration was not applied"));
         Fatal("config check failed! (code -1)".into())
     })?;

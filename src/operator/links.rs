@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use mtproxy::formats::link::{Place, app_link, spell, web_link};
-use mtproxy::formats::qr::Qr;
+use mtproxy::formats::qr;
 use mtproxy::proto::secret::{Form, SecretEntry};
 
 use crate::base::log;
@@ -71,8 +71,8 @@ pub fn show(config: &Config, request: &Request) -> io::Result<()> {
         log::say(format_args!("links: no QR code without an address"));
     } else if request.qr {
         let first = text.lines().find(|line| !line.starts_with('#'));
-        match first.and_then(|link| Qr::encode(link.as_bytes())) {
-            Some(qr) => text.push_str(&qr.draw()),
+        match first.and_then(|link| qr::draw(link.as_bytes())) {
+            Some(drawing) => text.push_str(&drawing),
             None => log::say(format_args!("links: the first is too long for a QR code")),
         }
     }

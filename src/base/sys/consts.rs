@@ -1,4 +1,22 @@
-//! Numbers of the kernel's interface, as C programs print them on each target.
+//! Numbers of the kernel's interface, as C programs print them on each target, and how its functions
+//! report an error.
+
+use std::ffi::c_int;
+use std::io;
+
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "x86",
+    target_arch = "aarch64",
+    target_arch = "arm",
+    target_arch = "riscv64",
+    target_arch = "mips",
+)))]
+compile_error!("the kernel's numbers are not known for this processor: see src/base/sys/consts.rs");
+
+// glibc has smaller limits and times there.
+#[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
+compile_error!("on 32-bit machines build with musl");
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
@@ -41,3 +59,11 @@ pub const SIGRTMAX: i32 = if MIPS { 127 } else { 64 };
 pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
 pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
 const MIPS: bool = cfg!(target_arch = "mips");
+
+/// The result of a C function that returns -1 for an error and leaves its number in errno.
+pub fn check(result: c_int) -> io::Result<c_int> {
+    match result {
+        0.. => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

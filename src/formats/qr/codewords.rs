@@ -5,18 +5,10 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// How much of a code may be hidden: L 7 %, M 15 %.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Level {
-    L,
-    M,
-}
-
-/// What a version holds at one level.
+/// What a version holds at level L, which lets 7 % of a code be hidden.
 pub struct Symbol {
     /// 1 to 15.
     pub version: usize,
-    pub level: Level,
     /// Where alignment patterns have their middle, on both axes.
     pub alignment: &'static [usize],
     /// Codewords of both kinds.
@@ -27,7 +19,7 @@ pub struct Symbol {
 }
 
 impl Symbol {
-    /// The smallest version that holds so many bytes, at level M if that makes it no larger.
+    /// The smallest version that holds so many bytes.
     pub fn choose(length: usize) -> Option<Symbol> {
         symbols().find(|symbol| length <= symbol.most_text())
     }
@@ -55,18 +47,17 @@ impl Symbol {
     }
 }
 
-/// Every symbol there is, from small to large, level M before L.
+/// Every symbol there is, from small to large.
 fn symbols() -> impl Iterator<Item = Symbol> {
-    (1..).zip(VERSIONS).flat_map(|(version, row)| {
-        let (total, low, medium, alignment) = *row;
-        [(Level::M, medium), (Level::L, low)].map(|(level, (each, blocks))| Symbol {
+    (1..).zip(VERSIONS).map(|(version, row)| {
+        let (total, each, blocks, alignment) = *row;
+        Symbol {
             version,
-            level,
             alignment,
             total,
             each,
             blocks,
-        })
+        }
     })
 }
 
@@ -162,33 +153,31 @@ fn remainder(block: &[u8], generator: &[u8]) -> Vec<u8> {
     rest.into()
 }
 
-/// Most bytes that a code holds: version 15, level L.
-pub const MAX_TEXT: usize = 520;
 /// Text follows as bytes.
 const BYTE_MODE: u8 = 0b0100;
 /// The bits of a byte, highest first.
 pub const BITS: [u8; 8] = [0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02, 0x01];
-/// A row of [`VERSIONS`]: codewords of both kinds; correction codewords of a block, and blocks, at
-/// level L and at level M; where alignment patterns have their middle.
-type Row = (usize, (usize, usize), (usize, usize), &'static [usize]);
+/// A row of [`VERSIONS`]: codewords of both kinds, correction codewords of a block, blocks, and where
+/// alignment patterns have their middle.
+type Version = (usize, usize, usize, &'static [usize]);
 
 /// Versions 1 to 15 (ISO 18004, tables 1, 9 and E.1).
-const VERSIONS: &[Row] = &[
-    (26, (7, 1), (10, 1), &[]),
-    (44, (10, 1), (16, 1), &[6, 18]),
-    (70, (15, 1), (26, 1), &[6, 22]),
-    (100, (20, 1), (18, 2), &[6, 26]),
-    (134, (26, 1), (24, 2), &[6, 30]),
-    (172, (18, 2), (16, 4), &[6, 34]),
-    (196, (20, 2), (18, 4), &[6, 22, 38]),
-    (242, (24, 2), (22, 4), &[6, 24, 42]),
-    (292, (30, 2), (22, 5), &[6, 26, 46]),
-    (346, (18, 4), (26, 5), &[6, 28, 50]),
-    (404, (20, 4), (30, 5), &[6, 30, 54]),
-    (466, (24, 4), (22, 8), &[6, 32, 58]),
-    (532, (26, 4), (22, 9), &[6, 34, 62]),
-    (581, (30, 4), (24, 9), &[6, 26, 46, 66]),
-    (655, (22, 6), (24, 10), &[6, 26, 48, 70]),
+const VERSIONS: &[Version] = &[
+    (26, 7, 1, &[]),
+    (44, 10, 1, &[6, 18]),
+    (70, 15, 1, &[6, 22]),
+    (100, 20, 1, &[6, 26]),
+    (134, 26, 1, &[6, 30]),
+    (172, 18, 2, &[6, 34]),
+    (196, 20, 2, &[6, 22, 38]),
+    (242, 24, 2, &[6, 24, 42]),
+    (292, 30, 2, &[6, 26, 46]),
+    (346, 18, 4, &[6, 28, 50]),
+    (404, 20, 4, &[6, 30, 54]),
+    (466, 24, 4, &[6, 32, 58]),
+    (532, 26, 4, &[6, 34, 62]),
+    (581, 30, 4, &[6, 26, 46, 66]),
+    (655, 22, 6, &[6, 26, 48, 70]),
 ];
 
 #[cfg(test)]
@@ -219,34 +208,17 @@ mod tests {
         assert_eq!(generator(7), [127, 122, 154, 164, 11, 68, 117]);
     }
 
-    /// ISO 18004, table 7, column "Byte".
+    /// ISO 18004, table 7, level L, column "Byte".
     #[test]
     fn capacities() {
-        let low = [
+        let wanted = [
             17, 32, 53, 78, 106, 134, 154, 192, 230, 271, 321, 367, 425, 458, 520,
         ];
-        let medium = [
-            14, 26, 42, 62, 84, 106, 122, 152, 180, 213, 251, 287, 331, 362, 412,
-        ];
-        let most = |level| {
-            let symbols = symbols().filter(move |symbol| symbol.level == level);
-            symbols.map(|symbol| symbol.most_text())
-        };
-        assert!(most(Level::L).eq(low) && most(Level::M).eq(medium));
-        for (length, version, level) in [
-            (0, 1, Level::M),
-            (14, 1, Level::M),
-            (15, 1, Level::L),
-            (17, 1, Level::L),
-            (18, 2, Level::M),
-            (106, 5, Level::L),
-            (107, 6, Level::L),
-            (520, 15, Level::L),
-        ] {
-            let symbol = Symbol::choose(length).unwrap();
-            assert_eq!((symbol.version, symbol.level), (version, level));
+        assert!(symbols().map(|symbol| symbol.most_text()).eq(wanted));
+        for (length, version) in [(0, 1), (17, 1), (18, 2), (106, 5), (107, 6), (520, 15)] {
+            assert_eq!(Symbol::choose(length).unwrap().version, version);
         }
-        assert!(Symbol::choose(MAX_TEXT + 1).is_none());
+        assert!(Symbol::choose(521).is_none());
     }
 
     #[test]
@@ -254,12 +226,11 @@ mod tests {
         let symbol = Symbol::choose(3).unwrap();
         let wanted = [
             0x40, 0x36, 0x16, 0x26, 0x30, 0xec, 0x11, 0xec, 0x11, 0xec, 0x11, 0xec, 0x11, 0xec,
-            0x11, 0xec,
+            0x11, 0xec, 0x11, 0xec, 0x11,
         ];
         assert_eq!(data_codewords(b"abc", &symbol), wanted);
-        let full = [b'x'; 14];
-        let data = data_codewords(&full, &Symbol::choose(14).unwrap());
-        assert_eq!((data.len(), data[15]), (16, 0x80));
+        let full = data_codewords(&[b'x'; 17], &symbol);
+        assert_eq!((full.len(), full[18]), (19, 0x80));
         let long = data_codewords(&[0xff; 300], &Symbol::choose(300).unwrap());
         assert_eq!(long[..3], [0x40, 0x12, 0xcf]);
     }

@@ -1,49 +1,34 @@
 //! What is known of a site's first flight, and how a client is answered with it (protocol.md 5.4,
-//! 5.5).
+//! 5.5). Filled by the mask thread's probes, asked for each fake-TLS client.
+
+use alloc::collections::VecDeque;
 
 use crate::limits::{
     FALLBACK_FLIGHT, FALLBACK_FLIGHT_SPREAD, FLIGHTS_KEPT, MAX_FLIGHT, MIN_FLIGHT,
 };
-use crate::proto::faketls::client_hello::{Cipher, ClientHello};
+use crate::proto::faketls::client_hello::ClientHello;
 use crate::proto::faketls::flight::Flight;
 use crate::proto::faketls::probe::Kind;
 use crate::proto::faketls::record::HEADER;
 use crate::proto::faketls::server_hello::{CHANGE_CIPHER, Look, answer_len};
 
 /// What is known of a site; nothing at first.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Model {
     /// The flight's length while nothing is known, the same for everybody: sites don't change theirs.
     guess: usize,
-    /// By the kind of hello.
-    answers: [Option<Answer>; Kind::ALL.len()],
-    /// By the kind of hello, but with the cipher that the server chose: it decides how long the
-    /// flight is, and many servers choose the same whatever comes first.
-    lengths: [Lengths; Kind::ALL.len()],
+    /// The latest flights for each kind of hello, the newest last; at most [`FLIGHTS_KEPT`].
+    seen: [VecDeque<Choice>; Kind::ALL.len()],
 }
 
-/// The latest look, and where its first segment ended at the earliest.
-#[derive(Clone, Copy)]
-struct Answer {
-    look: Look,
-    split: Option<usize>,
-}
-
-/// The latest lengths, the oldest of which goes first.
-#[derive(Clone, Copy, Default)]
-struct Lengths {
-    ring: [u16; FLIGHTS_KEPT],
-    noted: usize,
-}
-
-/// How to answer a client.
+/// What a server chooses for its first flight: seen at a site, or made for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Choice {
     /// What the ServerHello chooses.
     pub look: Look,
     /// Payload of the one encrypted record.
     pub flight: usize,
-    /// After how many bytes of the answer its first segment ends; None: it goes out as one.
+    /// After how many bytes the first segment ends; None: it goes out as one.
     pub split: Option<usize>,
 }
 
@@ -57,18 +42,22 @@ impl Model {
         }
     }
 
-    /// Notes a flight that came in answer to a hello of this kind, and how many bytes of it came first.
+    /// Notes the flight that a hello of this kind was answered with; `first_read` bytes of it came
+    /// first.
     pub fn note(&mut self, kind: Kind, flight: &Flight, first_read: usize) {
         let Flight { look, encrypted } = *flight;
         let whole = answer_len(&look, encrypted);
         let split = Some(first_read).filter(|at| *at < whole && is_deliberate(&look, *at));
-        if let Some(place) = self.answers.get_mut(kind.index()) {
-            let before = place.filter(|a| a.look == look).and_then(|a| a.split);
-            let split = split.min(before).or(split).or(before);
-            *place = Some(Answer { look, split });
-        }
-        if let Some(lengths) = self.lengths.get_mut(chosen(kind, look.cipher)) {
-            lengths.note(encrypted.clamp(MIN_FLIGHT, MAX_FLIGHT));
+        if let Some(ring) = self.seen.get_mut(kind.index()) {
+            if ring.len() >= FLIGHTS_KEPT {
+                ring.pop_front();
+            }
+            let flight = encrypted.clamp(MIN_FLIGHT, MAX_FLIGHT);
+            ring.push_back(Choice {
+                look,
+                flight,
+                split,
+            });
         }
     }
 
@@ -76,37 +65,45 @@ impl Model {
     /// if it sent one and `hybrid_allowed`. Which of the lengths that were seen is up to `random`.
     pub fn choose(&self, hello: &ClientHello, hybrid_allowed: bool, random: u32) -> Choice {
         let kind = Kind::of(hello);
-        let answer = self.answer(kind);
-        let mut look = answer.map_or(UNKNOWN, |a| a.look);
-        if answer.is_none() || !hello.offers(look.cipher) {
-            look.cipher = hello.first_cipher();
+        let site = self.latest(kind, random).unwrap_or(Choice {
+            look: Look {
+                cipher: kind.first,
+                hybrid: false,
+                versions_first: false,
+            },
+            flight: self.guess,
+            split: None,
+        });
+        let mut look = site.look;
+        if !hello.offers(look.cipher) {
+            look.cipher = kind.first;
         }
         let hybrid_only = !hello.has_x25519_share();
         look.hybrid = (look.hybrid || hybrid_only) && kind.hybrid && hybrid_allowed;
-        let flight = self.flight(chosen(kind, look.cipher), random);
-        let split = answer.filter(|a| a.look == look).and_then(|a| a.split);
         Choice {
             look,
-            flight,
-            split: split.filter(|at| *at < answer_len(&look, flight)),
+            flight: site.flight,
+            split: site.split.filter(|_| look == site.look),
         }
     }
 
-    /// What is known for this kind, or for the one nearest to it.
-    fn answer(&self, kind: Kind) -> Option<Answer> {
-        let known = |kind: Kind| self.answers.get(kind.index()).copied().flatten();
-        known(kind)
-            .or_else(|| known(other(kind)))
-            .or_else(|| self.answers.iter().flatten().next().copied())
-    }
-
-    fn flight(&self, index: usize, random: u32) -> usize {
-        let nearest = |lengths: &Lengths| lengths.draw(random);
-        let known = self.lengths.get(index).and_then(nearest);
-        let other = Kind::ALL.get(index).map(|kind| other(*kind).index());
-        let known = known.or_else(|| self.lengths.get(other?).and_then(nearest));
-        let known = known.or_else(|| self.lengths.iter().find_map(nearest));
-        known.unwrap_or(self.guess)
+    /// The latest look of the site towards this kind of hello, or towards the nearest kind that is
+    /// known, with one of the lengths that it had.
+    fn latest(&self, kind: Kind, random: u32) -> Option<Choice> {
+        let known = |kind: Kind| self.seen.get(kind.index()).filter(|ring| !ring.is_empty());
+        let hybrid = !kind.hybrid;
+        let ring = known(kind)
+            .or_else(|| known(Kind { hybrid, ..kind }))
+            .or_else(|| self.seen.iter().find(|ring| !ring.is_empty()))?;
+        let look = ring.back()?.look;
+        let same = || ring.iter().filter(|seen| seen.look == look);
+        let drawn = same().nth((random as usize).checked_rem(same().count())?)?;
+        // The earliest: two writes of a server may well have been read as one.
+        let split = same().filter_map(|seen| seen.split).min();
+        Some(Choice {
+            split: split.filter(|at| *at < answer_len(&look, drawn.flight)),
+            ..*drawn
+        })
     }
 }
 
@@ -118,50 +115,10 @@ fn is_deliberate(look: &Look, at: usize) -> bool {
     ends.contains(&at) || (at > 0 && at.is_multiple_of(1024))
 }
 
-impl Lengths {
-    fn note(&mut self, length: usize) {
-        let at = self.noted.checked_rem(FLIGHTS_KEPT).unwrap_or(0);
-        if let Some(place) = self.ring.get_mut(at) {
-            *place = length as u16;
-        }
-        self.noted = self.noted.wrapping_add(1);
-    }
-
-    fn draw(&self, random: u32) -> Option<usize> {
-        let known = self.noted.min(FLIGHTS_KEPT);
-        let at = (random as usize).checked_rem(known)?;
-        self.ring.get(at).map(|length| usize::from(*length))
-    }
-}
-
-/// The index of a flight in [`Model::lengths`].
-fn chosen(kind: Kind, cipher: Cipher) -> usize {
-    let hybrid = kind.hybrid;
-    Kind {
-        hybrid,
-        first: cipher,
-    }
-    .index()
-}
-
-/// The same kind with the other key shares.
-fn other(kind: Kind) -> Kind {
-    Kind {
-        hybrid: !kind.hybrid,
-        ..kind
-    }
-}
-
-/// Where nothing is known; the client chooses the cipher.
-const UNKNOWN: Look = Look {
-    cipher: Cipher::Aes128,
-    hybrid: false,
-    versions_first: false,
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::faketls::client_hello::Cipher;
     use crate::proto::faketls::probe;
     use std::collections::BTreeSet;
     use std::vec::Vec;
