@@ -178,7 +178,7 @@ fn proven_secret<'a>(
     if age >= i64::from(back) || age < -i64::from(ahead) {
         return Err(&STATS.tls_refused_skew);
     }
-    let [key, _] = hello.random().as_chunks::<16>().0 else {
+    let [key, _] = hello.random.as_chunks::<16>().0 else {
         return Err(&STATS.tls_refused_bad_digest);
     };
     // A client whose clock is ahead must not make those of others too old.
@@ -203,12 +203,12 @@ fn send_server_hello(
         None => sys::random_array().map(|seed| Box::new(Random::new(&seed))),
     })?;
     let choice = site.choose(hello, tls.hybrid, random.next_u32());
-    let len = server_hello::answer_len(&choice.look, choice.flight);
+    let len = server_hello::first_flight_len(&choice.look, choice.flight);
     let mut buffer = Buffer::new(len);
     let key = server_hello::public_key(sys::random_array()?);
     let mut fill = |bytes: &mut [u8]| random.fill(bytes);
     let out = &mut buffer[..len];
-    let made = server_hello::answer(out, hello, secret, &choice.look, &key, &mut fill);
+    let made = server_hello::put_first_flight(out, hello, secret, &choice.look, &key, &mut fill);
     RANDOM.set(Some(random));
     made.ok_or(ErrorKind::InvalidData)?;
     let (first, second) = out.split_at(choice.split.unwrap_or(len).min(len));
