@@ -94,23 +94,24 @@ pub const MAX_HELLO: usize = 16_384;
 pub const MAX_HELLO_RECORDS: usize = 10;
 /// Seconds since 1970 at the time of this release: a clock that says less is wrong.
 pub const RELEASED: u64 = 1_793_491_200;
-/// ClientHellos that are remembered so that none enters twice: 109 a second for the 10 minutes that
+/// ClientHellos that are remembered against replay: 109 a second for the 10 minutes that
 /// one is valid. C: all of two days.
 pub const REPLAY_ENTRIES: usize = 1 << 16;
-/// Shortest encrypted flight that is answered with, bytes of its one record's payload.
+/// Shortest encrypted part of our first flight, bytes of its one record's payload.
 pub const MIN_FLIGHT: usize = 64;
 /// Longest one: what TLS allows one record (RFC 8446 5.2).
 pub const MAX_FLIGHT: usize = 16_640;
 /// Shortest flight where nothing is known of the site. C: 2500.
 pub const FALLBACK_FLIGHT: usize = 2000;
-/// Flights above the shortest, exclusive: 2000 to 4700, as sites with one or two certificates have.
+/// How many lengths there are from the shortest on: 2000 to 4700, as sites with one or two certificates
+/// have.
 /// C: 1120.
 pub const FALLBACK_FLIGHT_SPREAD: u32 = 2701;
-/// Flights of a site that are remembered for each kind of hello and cipher: several rounds of probes.
+/// Flights of a site that are remembered for each kind of hello: several rounds of probes.
 pub const FLIGHTS_KEPT: usize = 16;
 /// Payload of the first record on a stream to the client, bytes: fits one segment. C: at most 1425.
 pub const RECORD_START: usize = 1369;
-/// From our answer to the complete header in the client's first record: phones open connections
+/// From our first flight to the complete header in the client's first record: phones open connections
 /// early. C: what is left of 10 s.
 pub const FIRST_RECORD: Duration = Duration::from_secs(30);
 /// Connecting to a mask site, for strangers and probes.
@@ -144,7 +145,7 @@ pub const BACKEND_CONNECT: Duration = Duration::from_secs(3);
 pub const BACKEND_HANDSHAKE: Duration = Duration::from_secs(3);
 /// SO_SNDTIMEO of middle-proxy connections.
 pub const BACKEND_SEND_STEP: Duration = Duration::from_secs(10);
-/// So many steps in a row that get nothing through end the connection: it is given up after 30 s.
+/// After so many steps in a row without progress the connection is given up: after 30 s.
 pub const BACKEND_SEND_STEPS: u32 = 3;
 /// TCP_USER_TIMEOUT of middle-proxy connections; see that of client sockets.
 pub const BACKEND_USER_TIMEOUT: Duration = Duration::from_secs(240);
@@ -198,7 +199,7 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
-/// The same where the way down is copied: four full records.
+/// The same where bytes to the client are copied: four full records.
 pub const RELAY_COPY: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;

@@ -1,8 +1,7 @@
 //! Links that give a client the proxy: `tg://proxy?...` and `https://t.me/proxy?...`.
 //!
-//! Called by the daemon's start block and by `mtproxy link`. Input comes from the operator. This is
-//! the one place that writes a secret out; what it returns must go to the operator and nowhere else.
-//! The C proxy leaves links to its reader.
+//! Called at start and by `mtproxy link`. Input comes from the operator. This is the only place that
+//! writes a secret in clear: its results go to the operator and nowhere else. The C proxy prints no links.
 
 use crate::proto::secret::{Form, Secret};
 use alloc::format;
@@ -18,7 +17,7 @@ pub struct Place<'a> {
     pub port: u16,
 }
 
-/// The link that a device with Telegram opens without asking anybody.
+/// The link that a device with Telegram opens by itself.
 pub fn app_link(place: Place, secret: &str) -> String {
     format!("tg://proxy?{}", query(place, secret))
 }
@@ -33,8 +32,8 @@ fn query(place: Place, secret: &str) -> String {
     format!("server={server}&port={port}&secret={secret}")
 }
 
-/// Spells a secret in hexadecimal, which every client reads: 32 digits, with `dd` in front, or with
-/// `ee` in front and the domain behind.
+/// Spells a secret in hexadecimal, which every client reads: 32 digits, or `dd` and these, or `ee`,
+/// these and the domain.
 pub fn spell(secret: &Secret, form: &Form) -> String {
     let (prefix, domain) = match form {
         Form::Plain => ("", ""),

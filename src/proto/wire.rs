@@ -1,7 +1,7 @@
-//! Bounded reading and writing of wire forms, and the newtypes for numbers that must not mix.
+//! Bounded reading and writing of wire forms, and newtypes for numbers that must not be mixed up.
 //!
-//! All integers of these protocols are little-endian. The reader is handed bytes of strangers: a
-//! read takes exactly what it names or takes nothing.
+//! All integers of Telegram's protocols are little-endian. The bytes may be a stranger's: a read consumes
+//! exactly what it names or nothing.
 
 /// A data-centre id as clients and configuration write it: negative for media, 203 for CDN, 10000
 /// added for the test environment (protocol.md 3.5).
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes fields to the front of a slice. What doesn't fit is remembered, not written.
+/// Writes fields to the front of a slice. A field that doesn't fit is not written, and `finish` tells.
 pub struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
@@ -66,7 +66,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends bytes as they stand.
+    /// Appends bytes unchanged.
     pub fn put(&mut self, bytes: &[u8]) -> &mut Self {
         let end = self.at.saturating_add(bytes.len());
         match self.out.get_mut(self.at..end) {

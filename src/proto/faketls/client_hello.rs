@@ -169,8 +169,8 @@ pub fn is_same_name(name: &[u8], domain: &str) -> bool {
 }
 
 /// The host that a hello in one record asks for; None if none is, if its name is empty or has a zero
-/// byte. It may be anybody's hello, and be cut off after the name: whoever is no client of ours is to
-/// see the site of that name.
+/// byte. Works for any hello, even one that is cut off after the name: a visitor is shown the site that
+/// it asks for.
 pub fn server_name(record: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields::new(record.get(RANDOM_END..)?);
     fields.vector8()?; // session id
@@ -268,7 +268,7 @@ impl<'a> ClientHello<'a> {
 
     /// The time that the client claims, unix seconds, if the digest is right for `secret`. The running
     /// time doesn't tell how many bytes of it are. The last 4 bytes of the digest are XORed with the
-    /// time: changed by anybody, they are still right, for another time.
+    /// time: changed on the way, they stay right, for another time.
     #[inline(never)] // the hash's stack is not the caller's
     pub fn verify(&self, secret: &Secret) -> Option<u32> {
         let (before, after) = (
@@ -310,7 +310,7 @@ pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// Where the random stands in a hello of one record.
+/// Where the random begins in a hello of one record.
 pub const RANDOM_AT: usize = 11;
 /// And where it ends.
 pub const RANDOM_END: usize = 43;
@@ -346,7 +346,7 @@ mod tests {
         Secret::new(v.array(key))
     }
 
-    /// All that stands between a stranger and our answer but for the clock.
+    /// All checks that a stranger has to pass but the clock's.
     fn stamp(wire: &[u8], secret: &Secret) -> Option<u32> {
         let Complete(length) = progress(wire) else {
             return None;

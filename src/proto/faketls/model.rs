@@ -107,7 +107,7 @@ impl Model {
     }
 }
 
-/// Whether a server may have ended a write there: behind its ServerHello or ChangeCipherSpec, or with
+/// Whether a server may have ended a write there: after its ServerHello or ChangeCipherSpec, or with
 /// a full buffer. Anywhere else the network has cut its flight, and will cut ours.
 fn is_deliberate(look: &Look, at: usize) -> bool {
     let encrypted = first_flight_len(look, 0).saturating_sub(HEADER);

@@ -166,7 +166,7 @@ fn hybrid_share(random: Fill) -> Vec<u8> {
 }
 
 /// Encrypted ClientHello as those send it who know no key of the site: random bytes, 144 to 240 of
-/// them, behind HKDF-SHA256, AES-128-GCM and an X25519 key.
+/// them, after HKDF-SHA256, AES-128-GCM and an X25519 key.
 fn encrypted_hello(random: Fill) -> Vec<u8> {
     let [id, steps] = random_array(random);
     let key = vector(&public_key(random_array(random)));

@@ -1,7 +1,8 @@
 //! The first flight of the server, for a client that has proven its secret: ServerHello,
 //! ChangeCipherSpec and one record in place of the encrypted rest (protocol.md 5.4). Written by the door.
 //!
-//! Only the client can tell it from a real one, by the digest: nobody has the keys.
+//! Only the client can tell it from a real one, by the digest: the rest is encrypted with keys that
+//! nobody has.
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -20,7 +21,7 @@ pub struct Look {
     pub cipher: Cipher,
     /// Whether it chose X25519MLKEM768, not X25519.
     pub hybrid: bool,
-    /// Whether supported_versions stands before the key share.
+    /// Whether supported_versions comes before the key share.
     pub versions_first: bool,
 }
 
