@@ -98,6 +98,7 @@ fn at(table: &[u32; 256], byte: u8) -> u32 {
 /// By carry-less multiplication (x86-64): four 16-byte lanes are folded over 64 bytes at a time; what
 /// is left goes through the table.
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_safety_doc)] // clippy takes safe functions with a target feature for unsafe ones
 pub mod clmul {
     use crate::crypto::crc32::{
         CRC32, CRC32_TABLES, CRC32C, CRC32C_TABLES, Tables, times_x, update,
@@ -214,6 +215,7 @@ pub mod clmul {
 
 /// The checksum instructions of aarch64: 8 bytes each.
 #[cfg(target_arch = "aarch64")]
+#[allow(clippy::missing_safety_doc)] // as above
 pub mod instructions {
     use core::arch::aarch64::{__crc32b, __crc32cb, __crc32cd, __crc32d};
 
