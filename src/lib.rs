@@ -10,6 +10,7 @@
 //! | [`crypto`] | AES-256 CTR and CBC streams, both CRCs, the middle-proxy key derivation |
 //! | [`proto::wire`] | bounded reader and writer, newtypes |
 //! | [`proto::secret`] | client secrets and Telegram's proxy-secret, redacted |
+//! | [`formats::secret`] | client secrets as operators write them |
 //! | [`formats::link`] | links for clients |
 //! | [`formats::qr`] | their QR codes |
 //! | [`proto::obfuscated2`] | the 64-byte header, both roles |
@@ -85,6 +86,7 @@ pub mod formats {
     pub mod date;
     pub mod link;
     pub mod qr;
+    pub mod secret;
 }
 
 #[cfg(test)]
