@@ -25,6 +25,7 @@
 //! | [`proto::proxy_protocol`] | tells a mask site whose connection it gets |
 //! | **[`formats`]** | **texts that operators write and see; no stranger's byte** |
 //! | [`formats::config_file`] | Telegram's list of middle proxies |
+//! | [`formats::secret`] | client secrets as operators write them |
 //! | [`formats::link`], [`formats::qr`] | links for clients, and their QR codes |
 //! | [`formats::cidr`] | networks |
 //! | [`formats::date`] | dates of the log and of HTTP |
@@ -91,6 +92,7 @@ pub mod formats {
     pub mod date;
     pub mod link;
     pub mod qr;
+    pub mod secret;
 }
 
 #[cfg(test)]

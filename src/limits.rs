@@ -157,6 +157,8 @@ pub const BACKEND_KEEPALIVE_PROBES: u32 = 5;
 pub const BACKEND_PING_GRACE: Duration = Duration::from_secs(20);
 /// Default interval of pings. C: never pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// Most that -T may give.
+pub const MAX_PING_INTERVAL: Duration = Duration::from_secs(3600);
 /// First wait after a failed round of dialling (protocol.md 6.5). C: the same.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The back-off grows until it reaches this. C: the same.
@@ -171,6 +173,8 @@ pub const MAX_CLOCK_SKEW: u32 = 30;
 pub const DEFAULT_SLOTS: usize = 2;
 /// Most slots per set of targets; C opens 4 to 8 connections a target.
 pub const MAX_SLOTS: usize = 16;
+/// Most that -M may give; above [`MAX_SLOTS`] it is taken as that. C: the same.
+pub const MAX_SLOTS_ASKED: u32 = 256;
 /// A further slot of a set is dialled when each ready one has this many clients.
 pub const CLIENTS_PER_SLOT: usize = 64;
 /// A client that waits so long for the first connection of its set has a further slot dialled.
@@ -220,8 +224,22 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_HOST: usize = 63;
 /// Characters of the file that an error shows (protocol.md 8.2). C: the same.
 pub const MAX_NEAR: usize = 20;
+/// Shortest proxy-secret file, bytes (protocol.md 8.5). C: the same.
+pub const PROXY_SECRET_MIN: usize = 32;
+/// Longest proxy-secret file, bytes (protocol.md 8.5). C: the same.
+pub const PROXY_SECRET_MAX: usize = 256;
 /// Client ports that -H may give. C: the same.
 pub const MAX_PORTS: usize = 128;
+/// The port for clients where a secret is made up and -H gives none: no privileges are needed for it.
+pub const CLIENT_PORT: u16 = 8443;
+/// The port in links where -H gives none: most proxies have it.
+pub const LINK_PORT: u16 = 443;
+/// Clients that may wait to be accepted, where -b gives nothing. C: the same.
+pub const BACKLOG: u32 = 8192;
+/// TCP_WINDOW_CLAMP of client sockets without fake TLS, bytes, where -W gives nothing. C: the same.
+pub const WINDOW_CLAMP: u32 = 131_072;
+/// Most that flags which count something may give: C's int.
+pub const MAX_COUNT: u32 = i32::MAX as u32;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 

@@ -26,9 +26,8 @@ use crate::middle::slot::{self, Setup};
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::options::Config;
 use crate::operator::pages::FileFacts;
-use crate::operator::privileges::drop_privileges;
-use crate::operator::start_block::Found;
-use crate::operator::{Fatal, access, files, links, ports, start_block, statistics};
+use crate::operator::report::Report;
+use crate::operator::{Fatal, access, links, start, statistics};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -39,32 +38,36 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (dcs, read) = middle_mode(&config, &requests)?.unzip();
     facts.config = read;
     let table = table(&config)?;
-    let secrets = access::load(&config).map_err(Fatal)?;
+    let secrets = access::load(&config)?;
     let domains = access::domains(&config, &secrets.entries);
     statistics::set_up(&secrets, dcs.as_ref(), &table);
-    let listeners = ports::listen(&config)?;
-    let stats_sockets = ports::bind_stats(&config)?;
-    let addresses = ports::addresses_of(&listeners)?;
+    let listeners = start::listen(&config)?;
+    let stats_sockets = start::bind_stats(&config)?;
+    let addresses = start::addresses_of(&listeners)?;
     let tls = fake_tls(&config, &domains, &addresses)?;
     let capacity = capacity::find(&demand(&config, dcs.as_ref(), tls.is_some()));
     let proxy_secret = match &dcs {
-        Some(_) => files::read_proxy_secret(&config)?,
+        Some(_) => start::read_proxy_secret(&config)?,
         None => None,
     };
     let (proxy_secret, read) = proxy_secret.unzip();
     facts.proxy_secret = read;
     facts.most_clients = capacity.clients;
-    let identity = drop_privileges(config.user.as_deref())?;
+    start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
 
-    facts.port = start_block::show(dcs.as_ref(), &addresses, stats_sockets.first(), &capacity)?;
-    let found = Found {
-        proxy_secret: proxy_secret.is_some(),
-        identity,
+    let stats_addresses = start::addresses_of(&stats_sockets)?;
+    facts.port = stats_addresses.first().map_or(0, SocketAddr::port);
+    let report = Report {
+        config: &config,
         dcs: dcs.as_ref(),
-        tls: tls.is_some(),
+        addresses: &addresses,
+        stats_port: facts.port,
+        capacity: &capacity,
+        has_proxy_secret: proxy_secret.is_some(),
+        fake_tls: tls.is_some(),
     };
-    start_block::warn(&config, &found);
+    report.say();
     links::show_at_start(
         &config,
         &secrets,
@@ -77,7 +80,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         secrets: secrets.keys(),
         tls,
         padded_only: config.padded_only,
-        clear: config.clear,
+        clear: config.open,
         road: road(&config, dcs, table, capacity.fallbacks),
     });
     rules.sets().iter().for_each(|set| set.start_first());
@@ -91,14 +94,14 @@ pub fn run(config: Config) -> Result<(), Fatal> {
 }
 
 fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
-    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set);
+    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
     Demand {
         clients: config.max_clients,
         descriptors: config.connections,
         slots: (slots + config.ports.len()) as u64,
         direct: dcs.is_none(),
-        fallback: config.fallback && config.ad_tag.is_none(),
-        strangers: if tls { config.mask_max.into() } else { 0 },
+        fallback: config.has_fallback(),
+        strangers: if tls { config.mask_max.0.into() } else { 0 },
     }
 }
 
@@ -108,10 +111,10 @@ fn middle_mode(
     requests: &Sender<Request>,
 ) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
     match &config.config_file {
-        Some(path) if !config.direct => {
-            let (file, read) = files::read_config(path)?;
+        Some(path) if !config.is_direct() => {
+            let (file, read) = start::read_config(path)?;
             Ok(Some((
-                Dcs::new(&file, config.slots_per_set, requests),
+                Dcs::new(&file, config.slots_per_set(), requests),
                 read,
             )))
         }
@@ -137,17 +140,17 @@ fn fake_tls(
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
         replays: Arc::new(Mutex::new(Seen::new(limits::REPLAY_ENTRIES))),
-        skew: config.tls_skew,
-        hybrid: config.tls_hybrid,
+        skew: (config.skew_back.0, config.skew_ahead.0),
+        hybrid: !config.no_hybrid,
         allow_plain: config.allow_plain,
-        mask_max: config.mask_max,
+        mask_max: config.mask_max.0,
     }))
 }
 
 /// Where data centres are.
 fn table(config: &Config) -> Result<Table, Fatal> {
     Ok(Table {
-        overrides: files::overrides(config)?,
+        overrides: start::dc_overrides(config)?,
         ipv6: table::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
     })
@@ -167,8 +170,7 @@ fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road
         nat: NatRules(config.nat_rules.clone()),
         ad_tag: config.ad_tag,
     };
-    // A sponsored channel is known to middle proxies only.
-    let fallback = (config.fallback && config.ad_tag.is_none()).then_some(Fallback {
+    let fallback = config.has_fallback().then_some(Fallback {
         direct,
         clients: Gauge::new(),
         most: fallbacks,
@@ -188,7 +190,7 @@ fn setup(config: &Config, secret: ProxySecret) -> Setup {
         secret,
         source: config.address,
         nat: NatRules(config.nat_rules.clone()),
-        ping_interval: config.ping_interval,
+        ping_interval: config.ping_interval(),
         checksums: sys::checksums(),
         start_time: clock::unix() as u32,
     }

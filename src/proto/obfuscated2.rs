@@ -192,7 +192,7 @@ mod tests {
 
     fn secret(v: &Vectors, key: &str) -> Vec<Secret> {
         if v.has(key) && !v.text(key).is_empty() {
-            std::vec![Secret::parse(v.text(key)).unwrap()]
+            std::vec![Secret::new(v.array(key))]
         } else {
             Vec::new()
         }
@@ -276,8 +276,7 @@ mod tests {
     #[test]
     fn the_second_secret_fits() {
         let v = Vectors::load("obfuscated2");
-        let secrets =
-            [0, 1].map(|i| Secret::parse(v.text(&format!("secret_search.secrets.{i}"))).unwrap());
+        let secrets = [0, 1].map(|i| Secret::new(v.array(&format!("secret_search.secrets.{i}"))));
         let wire: [u8; 64] = v.array("secret_search.wire_header");
         let found = accept(&wire, &secrets, false).unwrap();
         assert_eq!(

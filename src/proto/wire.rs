@@ -16,6 +16,17 @@ pub struct ConnId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AdTag(pub [u8; 16]);
 
+/// A number in decimal digits, without sign or space: the one way in which the program reads one from a
+/// text. None for anything else, and for a number that `T` doesn't hold.
+pub fn decimal<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
+    let append = |value: u64, byte: &u8| {
+        let digit = char::from(*byte).to_digit(10)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    };
+    let value = digits.iter().try_fold(0, append)?;
+    T::try_from(value).ok().filter(|_| !digits.is_empty())
+}
+
 /// Reads fields from the front of a slice.
 #[derive(Clone, Copy)]
 pub struct Reader<'a>(&'a [u8]);
@@ -107,6 +118,27 @@ mod tests {
         assert_eq!(r.rest(), [2, 0, 0]);
         assert_eq!(r.array::<3>(), Some([2, 0, 0]));
         assert_eq!(r.array::<1>(), None);
+    }
+
+    #[test]
+    fn decimal_numbers() {
+        for (text, wanted) in [("0", 0), ("007", 7), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(decimal(text.as_bytes()), Some(wanted));
+        }
+        for text in [
+            "",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1x",
+            "١",
+            "18446744073709551616",
+        ] {
+            assert_eq!(decimal::<u64>(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(decimal::<u8>(b"255"), Some(255));
+        assert_eq!(decimal::<u8>(b"256"), None);
     }
 
     #[test]

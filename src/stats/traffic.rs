@@ -9,7 +9,7 @@ use crate::base::lock::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, OnceLock};
 
-use mtproxy::proto::secret::SecretEntry;
+use mtproxy::formats::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
