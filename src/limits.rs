@@ -163,7 +163,7 @@ pub const MAX_PING_INTERVAL: Duration = Duration::from_secs(3600);
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The back-off grows until it reaches this. C: the same.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
-/// A connection that lived this long is redialled at once when it is lost.
+/// A connection that lived this long, or carried an answer, is redialled at once when it is lost.
 pub const BACKOFF_FORGIVEN: Duration = Duration::from_secs(10);
 /// Longest frame from a middle proxy, bytes. C: no limit.
 pub const MAX_FRAME: usize = 1 << 24;
@@ -175,8 +175,9 @@ pub const DEFAULT_SLOTS: usize = 2;
 pub const MAX_SLOTS: usize = 16;
 /// Most that -M may give; above [`MAX_SLOTS`] it is taken as that. C: the same.
 pub const MAX_SLOTS_ASKED: u32 = 256;
-/// A further slot of a set is dialled when each ready one has this many clients.
-pub const CLIENTS_PER_SLOT: usize = 64;
+/// A further slot of a set is dialled for the next client when each ready one has this many: few
+/// share what a slow or lost connection does to them.
+pub const CLIENTS_PER_SLOT: usize = 8;
 /// A client that waits so long for the first connection of its set has a further slot dialled.
 pub const SLOT_PATIENCE: Duration = Duration::from_millis(300);
 /// Messages that one connection's channel holds.

@@ -12,6 +12,7 @@ mod base {
     pub mod buffers;
     pub mod clock;
     pub mod gauge;
+    pub mod http;
     pub mod lock;
     pub mod log;
     pub mod net;
@@ -25,19 +26,19 @@ mod door;
 /// Through Telegram's middle proxies.
 mod middle {
     pub mod dcs;
-    mod dial;
-    mod exchange;
+    pub mod dial;
     pub mod http;
+    mod http_response;
     pub mod link;
     pub mod nat;
-    pub mod outbox;
-    pub mod reader;
+    mod outbox;
+    mod reader;
     pub mod registry;
     pub mod session;
     pub mod slot;
     mod slot_reader;
     mod slot_writer;
-    pub mod writer;
+    mod writer;
 }
 /// What the operator gives, sees and asks for.
 mod operator {

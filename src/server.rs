@@ -18,11 +18,12 @@ use crate::door::replay::Seen;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::{accept, probe};
-use crate::middle::dcs::{Dcs, Request};
+use crate::middle::dcs::{Dcs, MainTask};
+use crate::middle::dial::Dialer;
 use crate::middle::nat::NatRules;
 use crate::middle::registry;
 use crate::middle::session::Middle;
-use crate::middle::slot::{self, Setup};
+use crate::middle::slot;
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::options::Config;
 use crate::operator::pages::FileFacts;
@@ -75,7 +76,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     );
 
     sys::block_signals();
-    let setup = proxy_secret.map(|secret| Arc::new(setup(&config, secret)));
+    let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
         tls,
@@ -88,7 +89,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     start_threads(&listeners, &rules, capacity.clients, requests)
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
     log::say(format_args!("ready"));
-    serve(&inbox, &rules, setup.as_ref());
+    serve(&inbox, &rules, dialer.as_ref());
     stop(&listeners, &rules);
     Ok(())
 }
@@ -108,7 +109,7 @@ fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
 /// The data centres of the configuration file.
 fn middle_mode(
     config: &Config,
-    requests: &Sender<Request>,
+    requests: &Sender<MainTask>,
 ) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
     match &config.config_file {
         Some(path) if !config.is_direct() => {
@@ -185,8 +186,8 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     threads::set_most(capacity.threads);
 }
 
-fn setup(config: &Config, secret: ProxySecret) -> Setup {
-    Setup {
+fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
+    Dialer {
         secret,
         source: config.address,
         nat: NatRules(config.nat_rules.clone()),
@@ -200,7 +201,7 @@ fn start_threads(
     listeners: &[Arc<TcpListener>],
     rules: &Arc<Rules>,
     most: u32,
-    requests: Sender<Request>,
+    requests: Sender<MainTask>,
 ) -> std::io::Result<()> {
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
@@ -221,7 +222,7 @@ fn start_threads(
     threads::spawn("signal", move || watch_signals(&requests))
 }
 
-fn watch_signals(requests: &Sender<Request>) {
+fn watch_signals(requests: &Sender<MainTask>) {
     let mut stopping = false;
     let mut shown = 0;
     loop {
@@ -230,7 +231,7 @@ fn watch_signals(requests: &Sender<Request>) {
             Some(Signal::Stop) => {
                 stopping = true;
                 // There is always room; `send`, which could wait, is a lot of code.
-                let _ = requests.try_send(Request::Stop);
+                let _ = requests.try_send(MainTask::Stop);
             }
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {
@@ -247,14 +248,14 @@ fn watch_signals(requests: &Sender<Request>) {
 }
 
 /// Does what other threads ask for until the server is to stop.
-fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
+fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>) {
     for request in inbox {
         let (set, slot) = match request {
-            Request::StartSlot { set, slot } => (set, slot),
-            Request::Stop => return,
+            MainTask::StartSlot { set, slot } => (set, slot),
+            MainTask::Stop => return,
         };
-        if let (Some(set), Some(setup)) = (rules.sets().get(set), setup)
-            && let Err(e) = slot::start_slot(set.clone(), slot, setup.clone())
+        if let (Some(set), Some(dialer)) = (rules.sets().get(set), dialer)
+            && let Err(e) = slot::start_slot(set.clone(), slot, dialer.clone())
         {
             set.slot_failed();
             log::event(format_args!(
