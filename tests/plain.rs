@@ -3,7 +3,7 @@
 
 use crate::support::client::{dial_clear, start_of};
 use crate::support::dc::{Behaviour, DataCentre};
-use crate::support::direct_rig::{expect_stream, send_stream, use_service};
+use crate::support::direct_rig::use_service;
 use crate::support::framing::{Item, MAX_UP, TRANSPORTS, Transport};
 use crate::support::message::{Message, unencrypted};
 use crate::support::middle_proxy::MiddleProxy;
@@ -12,6 +12,7 @@ use crate::support::rig::{Rig, dialer};
 use crate::support::rpc::{OBFUSCATED2, QUICK_ACK, UNENCRYPTED, flags_of};
 use crate::support::service::confirm_of;
 use crate::support::sockets::{dial, expect_closed, read_bytes};
+use crate::support::transfers::Ends;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
@@ -93,15 +94,7 @@ fn every_framing_is_served_in_direct_mode() {
 fn long_streams_pass_in_direct_mode() {
     let (proxy, centre) = direct_mode(Behaviour::HandOver);
     let client = dial_clear(proxy.address(), Transport::Intermediate);
-    let link = centre.take();
-    let ((mut up, mut down), (mut answers, mut queries)) = (client.halves(), link.halves());
-    let total = 6 << 20;
-    thread::scope(|scope| {
-        scope.spawn(|| send_stream(&mut up, 3, total));
-        scope.spawn(|| expect_stream(&mut queries, 3, total));
-        scope.spawn(|| send_stream(&mut answers, 4, total));
-        expect_stream(&mut down, 4, total);
-    });
+    Ends::new(client, centre.take()).pass_both_ways(6 << 20);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::sockets::{Accepting, is_end, listener};
 use super::tls_flight::{Look, is_hello};
 use super::wait::{Watch, uninterrupted};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -103,6 +103,18 @@ impl MaskSite {
     /// The argument of -D that puts this site behind a name; the name must lead to its address.
     pub fn as_domain(&self, name: &str) -> String {
         format!("{name}:{}", self.address.port())
+    }
+
+    /// Sites for three names, on addresses of their own: the usual domain, and two that are addresses. The last two
+    /// say nothing.
+    pub fn three(first: Script) -> [(MaskSite, &'static str); 3] {
+        let second = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+        let third = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        [
+            (MaskSite::with(first), "localhost"),
+            (MaskSite::start_on(second, silent()), "127.0.0.2"),
+            (MaskSite::start_on(third, silent()), "[::1]"),
+        ]
     }
 
     pub fn with_state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
