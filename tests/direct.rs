@@ -117,7 +117,7 @@ fn no_configuration_means_direct_mode() {
     let centre = DataCentre::start(Behaviour::Serve);
     let secret = to_hex(&SECRET);
     let dc = centre.as_dc(2);
-    let arguments = ["-H", "0", "-S", &secret, "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["-H", "0", "-S", &secret, "--dc-override", &dc];
     let proxy = Proxy::start_with(&arguments);
     assert!(
         proxy.lines()[0].contains("direct mode"),
@@ -131,7 +131,7 @@ fn no_configuration_means_direct_mode() {
 fn raw_keys_are_served_when_open_to_everybody() {
     let centre = DataCentre::start(Behaviour::Serve);
     let dc = centre.as_dc(2);
-    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc];
     let proxy = Proxy::start_with(&arguments);
     for transport in TRANSPORTS {
         let mut dialer = dialer(proxy.address(), transport);
@@ -159,7 +159,6 @@ fn an_ad_tag_is_refused() {
     for mode in [&["--direct"][..], &[]] {
         let mut arguments = vec!["-H", "0", "-S", &secret, "-P", &tag];
         arguments.extend(mode);
-        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         let refusal = run_to_end(&arguments);
         assert_eq!(refusal.code, Some(2), "{}", refusal.text);
         let says_why = |line: &str| {

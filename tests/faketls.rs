@@ -182,7 +182,7 @@ fn the_connection_of_the_vectors() {
         &["--direct", "-H", "0", "-S", &text, "--dc-override", &dc][..],
         &["-D", "example.com", "--mask", &mask],
     ];
-    let arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
+    let arguments = arguments.concat();
     let proxy = Proxy::start_with(&arguments);
     for name in ["hello_517", "hello_mlkem768"] {
         let hello = vectors.bytes(&format!("client_hellos.{name}.client_hello"));

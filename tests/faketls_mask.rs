@@ -4,7 +4,7 @@
 use crate::support::crypto::sha256;
 use crate::support::mask_site::{End, GOODBYE, MaskSite, Reply, Script, silent};
 use crate::support::random::{Stream, random_bytes};
-use crate::support::sockets::{dial, expect_bytes, expect_closed, read_to_end};
+use crate::support::sockets::{dial, expect_bytes, expect_closed, read_to_end, say_and_end};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
 use crate::support::vectors::to_hex;
 use crate::support::wait::until;
@@ -162,9 +162,8 @@ fn visitors_too_many_are_closed_and_a_free_place_is_taken() {
         let mut attempts = 0;
         until("a free place", || {
             attempts += 1;
-            let mut stream = dial(rig.address());
-            stream.write_all(b"the next one").expect("send");
-            stream.shutdown(Shutdown::Write).expect("end one direction");
+            let stream = dial(rig.address());
+            say_and_end(&stream, b"the next one");
             (!read_to_end(&stream).is_empty()).then_some(())
         });
         let summary = rig.stop();

@@ -6,12 +6,11 @@ use crate::support::mask_site::{GOODBYE, MaskSite, silent};
 use crate::support::proxy::run_to_end;
 use crate::support::random::random_bytes;
 use crate::support::rig::SECRET;
-use crate::support::sockets::{dial, expect_closed, free_address, read_to_end};
+use crate::support::sockets::{dial, expect_closed, free_address, read_to_end, say_and_end};
 use crate::support::tls_hello::{Kind, end_of_name};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served};
 use crate::support::vectors::to_hex;
 use std::io::Write;
-use std::net::Shutdown;
 
 /// A hello that a client with another secret sends.
 fn foreign(name: &str) -> Vec<u8> {
@@ -37,9 +36,8 @@ fn every_name_leads_to_its_own_site() {
         let cut = cut_around_the_name("127.0.0.2");
         let visitors = [&whole[..], &cut].concat();
         for (number, said) in &visitors {
-            let mut stream = dial(served.address());
-            stream.write_all(said).expect("send");
-            stream.shutdown(Shutdown::Write).expect("end one direction");
+            let stream = dial(served.address());
+            say_and_end(&stream, said);
             sites[*number].0.wait_for_all(said);
             assert_eq!(read_to_end(&stream), GOODBYE);
             let heard = sites.iter().filter(|(site, _)| site.has_heard(said));
@@ -132,7 +130,6 @@ fn an_address_that_is_the_proxys_own_is_refused() {
             } else {
                 arguments.extend(["-D", &site]);
             }
-            let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
             let refusal = run_to_end(&arguments);
             assert_eq!(refusal.code, Some(1), "{site}: {}", refusal.text);
             let flag = if by_mask { "--mask" } else { "-D" };

@@ -205,7 +205,7 @@ fn where_only_padded_packets_are_served_nobody_is() {
 
 #[test]
 fn direct_mode_answers_501() {
-    let arguments = ["--direct", "--open", "-H", "0"].map(str::to_owned);
+    let arguments = ["--direct", "--open", "-H", "0"];
     let proxy = Proxy::start_with(&arguments);
     for request in [
         &post(KEEP, &unencrypted())[..],

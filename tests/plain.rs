@@ -7,7 +7,7 @@ use crate::support::direct_rig::use_service;
 use crate::support::framing::{Item, MAX_UP, TRANSPORTS, Transport};
 use crate::support::message::{Message, unencrypted};
 use crate::support::middle_proxy::MiddleProxy;
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::{Proxy, Setup, owned};
 use crate::support::rig::{Rig, dialer};
 use crate::support::rpc::{OBFUSCATED2, QUICK_ACK, UNENCRYPTED, flags_of};
 use crate::support::service::confirm_of;
@@ -21,14 +21,14 @@ fn middle_mode(arguments: &[&str]) -> (Proxy, MiddleProxy) {
     let middle = MiddleProxy::serving();
     // Clients that name no data centre go to the default.
     let mut setup = Setup::new(format!("default -4;\n{}", middle.config_line(-4)));
-    setup.arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+    setup.arguments = owned(arguments);
     (Proxy::start(&setup), middle)
 }
 
 fn direct_mode(behaviour: Behaviour) -> (Proxy, DataCentre) {
     let centre = DataCentre::start(behaviour);
     let dc = centre.as_dc(2);
-    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc];
     (Proxy::start_with(&arguments), centre)
 }
 

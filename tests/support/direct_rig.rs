@@ -41,7 +41,6 @@ pub fn direct_proxy(overrides: &[&str], arguments: &[&str]) -> Proxy {
     let mut all = vec!["--direct", "-H", "0", "-S", &secret];
     all.extend(overrides.iter().flat_map(|text| ["--dc-override", text]));
     all.extend(arguments);
-    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     Proxy::start_with(&all)
 }
 

@@ -3,7 +3,7 @@
 use super::http::{Answer, Figures, SERVING, ask, next_packet, stats_address};
 use super::message::{Command, Message};
 use super::middle_proxy::{MiddleProxy, Options};
-use super::proxy::{Proxy, Setup};
+use super::proxy::{Proxy, Setup, owned};
 use super::sockets::dial;
 use std::io::Write;
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ impl Open {
         let middle = MiddleProxy::start(Options::default());
         let mut setup = Setup::new(format!("default 2;\n{}", middle.config_line(2)));
         let all = [&SERVING[..], arguments].concat();
-        setup.arguments = all.into_iter().map(str::to_owned).collect();
+        setup.arguments = owned(&all);
         Open {
             proxy: Proxy::start(&setup),
             middle,

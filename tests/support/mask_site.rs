@@ -123,16 +123,12 @@ impl MaskSite {
 
     /// Waits for a visit that is as wanted; gives its number.
     pub fn wait_for(&self, what: &str, is_it: impl Fn(&Visit) -> bool) -> usize {
-        let found = self
-            .watch
-            .wait(|state| state.visits.iter().position(&is_it));
-        found.unwrap_or_else(|| {
-            let heard = self.with_state(|state| {
-                let visits = state.visits.iter();
-                let visits = visits.map(|visit| (visit.received.len(), visit.end));
-                visits.collect::<Vec<_>>()
-            });
-            panic!("no visitor with {what}: bytes and ends are {heard:?}")
+        let what = format!("a visitor with {what}");
+        let find = |state: &mut State| state.visits.iter().position(&is_it);
+        self.watch.wait_telling(&what, find, |state| {
+            let visits = state.visits.iter();
+            let visits = visits.map(|visit| (visit.received.len(), visit.end));
+            format!("bytes and ends are {:?}", visits.collect::<Vec<_>>())
         })
     }
 

@@ -6,7 +6,7 @@ use super::message::Message;
 use super::middle_link::Link;
 use super::middle_proxy::{MiddleProxy, Options};
 use super::obfuscated2::Secret;
-use super::proxy::{Proxy, Setup};
+use super::proxy::{Proxy, Setup, owned};
 use super::rpc;
 use std::net::SocketAddr;
 
@@ -29,10 +29,7 @@ impl Rig {
         let mut setup = Setup::new(format!("default 2;\n{}", middle.config_line(2)));
         setup.secrets = vec![SECRET];
         setup.proxy_secret = middle.proxy_secret().to_vec();
-        setup.arguments = arguments
-            .iter()
-            .map(|&argument| argument.to_owned())
-            .collect();
+        setup.arguments = owned(arguments);
         Rig {
             proxy: Proxy::start(&setup),
             middle,
@@ -60,10 +57,7 @@ pub fn dialer(address: SocketAddr, transport: Transport) -> Dialer {
 pub fn proxy_with(config: String, arguments: &[&str]) -> Proxy {
     let mut setup = Setup::new(config);
     setup.secrets = vec![SECRET];
-    setup.arguments = arguments
-        .iter()
-        .map(|&argument| argument.to_owned())
-        .collect();
+    setup.arguments = owned(arguments);
     Proxy::start(&setup)
 }
 

@@ -53,12 +53,7 @@ impl Ends {
 
     /// So many each way, at once.
     pub fn pass_both_ways(&mut self, total: usize) {
-        let (up, down) = (&mut self.up, &mut self.down);
-        let (sending, receiving) = (&mut self.sending, &mut self.receiving);
-        thread::scope(|scope| {
-            scope.spawn(|| pass(sending, down, total));
-            pass(up, receiving, total);
-        });
+        self.both_ways(pass, total);
     }
 
     /// The last bytes that way, and its end.
@@ -70,13 +65,16 @@ impl Ends {
         pass_and_end(&mut self.sending, &mut self.down, total);
     }
 
-    /// Both ways at once.
     pub fn end_both_ways(&mut self, total: usize) {
+        self.both_ways(pass_and_end, total);
+    }
+
+    fn both_ways(&mut self, pass: fn(&mut Half, &mut Half, usize), total: usize) {
         let (up, down) = (&mut self.up, &mut self.down);
         let (sending, receiving) = (&mut self.sending, &mut self.receiving);
         thread::scope(|scope| {
-            scope.spawn(|| pass_and_end(sending, down, total));
-            pass_and_end(up, receiving, total);
+            scope.spawn(|| pass(sending, down, total));
+            pass(up, receiving, total);
         });
     }
 }
