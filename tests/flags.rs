@@ -86,7 +86,7 @@ fn flags_of_fake_tls_are_refused_without_a_domain() {
     let files = Files::new();
     let secrets = files.write("secrets", format!("dd{DIGITS}\n").as_bytes());
     let arguments = ["-H", "0", "--secret-file", &secrets, "--allow-plain"];
-    let refusal = run_to_end(&arguments.map(str::to_owned));
+    let refusal = run_to_end(&arguments);
     assert_refusal(&refusal, 1, &["--allow-plain", "ee secret"]);
 }
 
@@ -98,8 +98,7 @@ fn domains_are_refused_without_a_secret() {
         &["-H", "0", "-D", "example.org", &config][..],
         &["-H", "0", "-D", "example.org", "--open"],
     ] {
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        assert_refusal(&run_to_end(&arguments), 2, &["-D/--domain", "-S"]);
+        assert_refusal(&run_to_end(arguments), 2, &["-D/--domain", "-S"]);
     }
     let twice = refused(&["-D", "example.org", "-D", "Example.org.:8443"]);
     assert_refusal(&twice, 2, &["-D", "example.org only once"]);
@@ -369,7 +368,6 @@ fn with_files(proxy_secret: &[u8], config: &str, arguments: &[&str]) -> Refusal 
     let secret_file = files.write("proxy-secret", proxy_secret);
     let mut all: Vec<&str> = vec!["-H", "0", "-S", DIGITS, "--aes-pwd", &secret_file, config];
     all.extend(arguments);
-    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     run_to_end(&all)
 }
 
