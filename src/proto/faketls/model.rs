@@ -6,11 +6,46 @@ use alloc::collections::VecDeque;
 use crate::limits::{
     FALLBACK_FLIGHT, FALLBACK_FLIGHT_SPREAD, FLIGHTS_KEPT, MAX_FLIGHT, MIN_FLIGHT,
 };
-use crate::proto::faketls::client_hello::ClientHello;
+use crate::proto::faketls::client_hello::{Cipher, ClientHello};
 use crate::proto::faketls::flight::Flight;
-use crate::proto::faketls::probe::Kind;
 use crate::proto::faketls::record::HEADER;
 use crate::proto::faketls::server_hello::{CHANGE_CIPHER, Look, first_flight_len};
+
+/// Kinds of hello that servers respond to differently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kind {
+    /// Whether it has a key share of X25519MLKEM768.
+    pub hybrid: bool,
+    /// Which cipher of TLS 1.3 comes first.
+    pub first: Cipher,
+}
+
+impl Kind {
+    /// All there are, by [`Kind::index`].
+    pub const ALL: [Kind; 6] = [
+        kind(false, Cipher::Aes128),
+        kind(false, Cipher::Aes256),
+        kind(false, Cipher::ChaCha20),
+        kind(true, Cipher::Aes128),
+        kind(true, Cipher::Aes256),
+        kind(true, Cipher::ChaCha20),
+    ];
+
+    /// The kind of a client's hello.
+    pub fn of(hello: &ClientHello) -> Kind {
+        kind(hello.has_hybrid_share(), hello.first_cipher)
+    }
+
+    /// Its place in [`Kind::ALL`].
+    pub fn index(self) -> usize {
+        let place = Kind::ALL.iter().position(|other| *other == self);
+        place.unwrap_or(0)
+    }
+}
+
+const fn kind(hybrid: bool, first: Cipher) -> Kind {
+    Kind { hybrid, first }
+}
 
 /// What is known of a site; nothing at first.
 #[derive(Default)]
@@ -118,7 +153,6 @@ fn is_deliberate(look: &Look, at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::faketls::client_hello::Cipher;
     use crate::proto::faketls::probe;
     use std::collections::BTreeSet;
     use std::vec::Vec;

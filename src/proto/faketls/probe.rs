@@ -7,49 +7,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::proto::faketls::client_hello::{
-    CLIENT_HELLO, Cipher, ClientHello, HANDSHAKE, HYBRID_GROUP, KEY_SHARE, SERVER_NAME,
-    SUPPORTED_VERSIONS, X25519_GROUP,
+    CLIENT_HELLO, Cipher, HANDSHAKE, HYBRID_GROUP, KEY_SHARE, SERVER_NAME, SUPPORTED_VERSIONS,
+    X25519_GROUP,
 };
 use crate::proto::faketls::server_hello::public_key;
 
 pub use crate::proto::faketls::flight::{Flight, Unusable, read};
-pub use crate::proto::faketls::model::{Choice, Model};
-
-/// Kinds of hello that servers respond to differently.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kind {
-    /// Whether it has a key share of X25519MLKEM768.
-    pub hybrid: bool,
-    /// Which cipher of TLS 1.3 comes first.
-    pub first: Cipher,
-}
-
-impl Kind {
-    /// All there are, by [`Kind::index`].
-    pub const ALL: [Kind; 6] = [
-        kind(false, Cipher::Aes128),
-        kind(false, Cipher::Aes256),
-        kind(false, Cipher::ChaCha20),
-        kind(true, Cipher::Aes128),
-        kind(true, Cipher::Aes256),
-        kind(true, Cipher::ChaCha20),
-    ];
-
-    /// The kind of a client's hello.
-    pub fn of(hello: &ClientHello) -> Kind {
-        kind(hello.has_hybrid_share(), hello.first_cipher)
-    }
-
-    /// Its place in [`Kind::ALL`].
-    pub fn index(self) -> usize {
-        let place = Kind::ALL.iter().position(|other| *other == self);
-        place.unwrap_or(0)
-    }
-}
-
-const fn kind(hybrid: bool, first: Cipher) -> Kind {
-    Kind { hybrid, first }
-}
+pub use crate::proto::faketls::model::{Choice, Kind, Model};
 
 /// A source of random bytes: fills what it is given.
 type Fill<'a> = &'a mut dyn FnMut(&mut [u8]);
@@ -237,7 +201,9 @@ const ENCRYPTED_HELLO: u16 = 0xfe0d;
 mod tests {
     use super::*;
     use crate::crypto::random::SEED_LEN;
-    use crate::proto::faketls::client_hello::{HYBRID_SHARE, Progress, progress, server_name};
+    use crate::proto::faketls::client_hello::{
+        ClientHello, HYBRID_SHARE, Progress, progress, server_name,
+    };
     use crate::proto::faketls::fields::Fields;
     use std::collections::BTreeSet;
 
