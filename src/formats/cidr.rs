@@ -3,6 +3,8 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+use crate::proto::wire::decimal;
+
 /// A network: all addresses that begin with the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
@@ -20,18 +22,12 @@ impl Network {
             None => (text, None),
         };
         let ip: IpAddr = ip.parse().ok()?;
-        let (most, before) = if ip.is_ipv4() { (32, 96) } else { (128, 0) };
-        let bits = match bits {
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().ok()?,
-            Some(_) => return None,
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let bits: u32 = match bits {
+            Some(bits) => decimal(bits.as_bytes())?,
             None => most,
         };
-        let host = u32::checked_sub(most, bits)?;
-        let network_bits = u32::checked_sub(128, host).filter(|bits| *bits >= before)?;
-        let mask = match network_bits {
-            0 => 0,
-            _ => u128::MAX.checked_shl(host)?,
-        };
+        let mask = u128::MAX.checked_shl(most.checked_sub(bits)?).unwrap_or(0);
         let first = number(ip);
         (first & mask == first).then_some(Network { first, mask })
     }

@@ -26,7 +26,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 
 use crate::limits::{MAX_CLUSTERS, MAX_CONFIG_FILE, MAX_HOST, MAX_NEAR, MAX_TARGETS};
-use crate::proto::wire::DcId;
+use crate::proto::wire::{DcId, decimal};
 
 /// A parsed file. At least one cluster, no cluster without a target, at most [`MAX_TARGETS`] of these.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -188,7 +188,7 @@ impl<'a> Cursor<'a> {
     /// Digits in front, None if there are none; huge numbers become u32::MAX.
     fn digits(&mut self) -> Option<u32> {
         let digits = self.take(|byte| byte.is_ascii_digit());
-        (!digits.is_empty()).then(|| digits.parse().unwrap_or(u32::MAX))
+        (!digits.is_empty()).then(|| decimal(digits.as_bytes()).unwrap_or(u32::MAX))
     }
 
     /// An unsigned number of `range` after white space.
