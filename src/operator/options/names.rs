@@ -62,7 +62,8 @@ pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
 }
 
 fn unknown_long(name: &str) -> UsageError {
-    let near = FLAGS.iter().find(|flag| is_near(name, flag.long()));
+    let near = FLAGS.iter().filter(|flag| is_near(name, flag.long()));
+    let near = near.min_by_key(|flag| distance(name, flag.long()));
     let hint = near.map(|flag| format!("the nearest known one is {}", flag.label()));
     let shown = if name.len() < SHORTEST_SECRET {
         name
@@ -124,6 +125,10 @@ mod tests {
             (
                 "domain-name",
                 "unknown flag --domain-name; the nearest known one is -D/--domain",
+            ),
+            (
+                "mask-proxy-protocoll",
+                "unknown flag --mask-proxy-protocoll; the nearest known one is --mask-proxy-protocol",
             ),
             ("prot", "unknown flag --prot; --help lists all"),
             (
