@@ -1,11 +1,11 @@
-//! How a flag is found by the name that was typed, and what is said of a name that isn't there. What was
-//! typed may be a secret in a wrong place: whatever is as long as one isn't repeated.
+//! How a flag is found by the name that was typed, and what is said of an unknown name. Called by `parse`.
+//! What was typed may be a misplaced secret: a name as long as one isn't repeated.
 
 use super::config::UsageError;
 use super::flag::Flag;
 use super::table::FLAGS;
 
-/// The flags of the C program that are not here, and why little is missing without them.
+/// The C program's flags that this program doesn't have, and why little is lost.
 const FLAGS_OF_C: &[(&[&str], &str)] = &[
     (
         &["-d", "--daemonize"],
