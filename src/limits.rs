@@ -265,6 +265,17 @@ pub const TIME_BUCKETS: [u16; 10] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500,
 
 /// Stack of every thread, bytes. Nothing large lives on a stack.
 pub const THREAD_STACK: usize = 64 << 10;
+/// Clients at a time where -C gives nothing. C: the same.
+pub const MAX_CLIENTS: u64 = 65_536;
+/// Descriptors and threads that the server needs besides its clients and backend slots.
+pub const RESERVE: u64 = 64;
+/// Processes and mappings that are left to the rest of the system and to the server itself.
+pub const SYSTEM_RESERVE: u64 = 2_000;
+/// Memory of an idle client's thread, kernel included: its stacks, structures, a socket's both ends.
+pub const THREAD_MEMORY: u64 = 48 << 10;
+/// Middle mode: one client in this many may need a second thread at the same time, for its writer or
+/// because it goes direct.
+pub const WRITER_SHARE: u64 = 8;
 /// How long a client thread that has finished waits for the next client.
 pub const THREAD_LINGER: Duration = Duration::from_secs(10);
 /// Budget of all buffers where --msg-buffers-size gives none, bytes: C's default is 256 MiB.

@@ -198,7 +198,7 @@ fn parse_secret(text: &str) -> Result<(Secret, Form), SecretError> {
     }
 }
 
-/// A label can't be 32 hexadecimal digits: it is shown, and that would be a secret in a wrong place.
+/// A label can't be 32 hexadecimal digits: labels are shown, and this would be a misplaced secret.
 fn is_label(text: &str) -> bool {
     let length_is_right = (1..=MAX_LABEL).contains(&text.len());
     length_is_right && text.bytes().all(is_name_byte) && parse_hex16(text.as_bytes()).is_none()

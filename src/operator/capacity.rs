@@ -3,9 +3,12 @@
 //! work (std ends the process when a thread's stack can't be mapped), so it stays below all.
 
 use std::fs::read_to_string;
+use std::path::Path;
 
-use crate::base::sys;
-use crate::base::sys::Resource;
+use mtproxy::limits::{MAX_CLIENTS, RESERVE, SYSTEM_RESERVE, THREAD_MEMORY, WRITER_SHARE};
+use mtproxy::proto::wire::decimal;
+
+use crate::base::sys::{self, Resource};
 
 /// What was found.
 pub struct Capacity {
@@ -37,14 +40,6 @@ pub struct Demand {
     pub strangers: u64,
 }
 
-/// Descriptors and threads that the server needs besides its clients and backend slots.
-const RESERVE: u64 = 64;
-/// Memory of an idle client's thread, kernel included: its stacks, structures, a socket's both ends.
-const THREAD_MEMORY: u64 = 48 << 10;
-/// Middle mode: one client in this many may need a second thread at the same time, for its writer or
-/// because it goes direct.
-const WRITER_SHARE: u64 = 8;
-
 /// Raises what may be raised and takes the smallest of all limits.
 pub fn find(demand: &Demand) -> Capacity {
     let unlimited = u64::MAX;
@@ -60,50 +55,40 @@ pub fn find(demand: &Demand) -> Capacity {
     };
     let clients = |limit: u64| {
         let left = limit.saturating_sub(RESERVE + 2 * demand.slots + demand.strangers);
-        if demand.direct {
-            left / threads
-        } else {
-            left / (WRITER_SHARE + 1) * WRITER_SHARE
+        match demand.direct {
+            true => left / threads,
+            false => left / (WRITER_SHARE + 1) * WRITER_SHARE,
         }
     };
-    let rows = [
-        ("-C", demand.clients.map_or(65_536, u64::from)),
-        (
-            "RLIMIT_NOFILE or -c",
-            descriptors(nofile.saturating_sub(RESERVE + demand.slots + demand.strangers)),
-        ),
+    let setting = |name: &str| number(format!("/proc/sys/{name}"));
+    let open = nofile.saturating_sub(RESERVE + demand.slots + demand.strangers);
+    let pids = setting("kernel/pid_max").saturating_sub(SYSTEM_RESERVE);
+    // A thread with the entry point of base::sys takes two mappings.
+    let maps = setting("vm/max_map_count").saturating_sub(SYSTEM_RESERVE) / 2;
+    let limits = [
+        ("-C", demand.clients.map_or(MAX_CLIENTS, u64::from)),
+        ("RLIMIT_NOFILE or -c", descriptors(open)),
         ("RLIMIT_NPROC", clients(nproc)),
         (
             "kernel.threads-max",
-            clients(number("/proc/sys/kernel/threads-max") / 2),
+            clients(setting("kernel/threads-max") / 2),
         ),
-        (
-            "kernel.pid_max",
-            clients(number("/proc/sys/kernel/pid_max").saturating_sub(2_000)),
-        ),
+        ("kernel.pid_max", clients(pids)),
         ("cgroup pids.max", clients(cgroup("pids.max"))),
-        // Two mappings a thread, with the entry point of sys.rs.
-        (
-            "vm.max_map_count",
-            clients(number("/proc/sys/vm/max_map_count").saturating_sub(2_000) / 2),
-        ),
+        ("vm.max_map_count", clients(maps)),
         ("memory", memory / 2 / (threads * THREAD_MEMORY)),
     ];
-    let (decided_by, clients) = rows
-        .into_iter()
-        .min_by_key(|(_, limit)| *limit)
-        .unwrap_or(("-C", 1));
+    let least = limits.into_iter().min_by_key(|(_, clients)| *clients);
+    let (decided_by, clients) = least.unwrap_or(("-C", 1));
     let clients = clients.max(1);
-    let writers = if demand.direct {
-        clients
-    } else {
-        clients / WRITER_SHARE + 1
+    let writers = match demand.direct {
+        true => clients,
+        false => clients / WRITER_SHARE + 1,
     };
-    let threads = (clients + writers + demand.strangers) as usize;
     Capacity {
         clients: clients as u32,
         fallbacks: (clients / WRITER_SHARE) as u32,
-        threads,
+        threads: (clients + writers + demand.strangers) as usize,
         decided_by,
         memory,
     }
@@ -112,47 +97,30 @@ pub fn find(demand: &Demand) -> Capacity {
 /// Memory of the machine, or of this process's control group if that is less.
 fn memory() -> u64 {
     let text = read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(first_number);
-    total
-        .map_or(1 << 30, |kib| kib * 1024)
-        .min(cgroup("memory.max"))
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(first_number).map(|kib| kib * 1024);
+    total.unwrap_or(1 << 30).min(cgroup("memory.max"))
 }
 
-/// A limit of this process's control group (version 2); none found: unlimited.
+/// A limit of this process's control group (version 2) or of those that it is in; none found: unlimited.
 fn cgroup(file: &str) -> u64 {
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = groups
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/");
-    let mut path = std::path::PathBuf::from(format!("/sys/fs/cgroup{path}"));
-    let mut least = u64::MAX;
-    // A parent's limit holds as well.
-    while path.starts_with("/sys/fs/cgroup") {
-        least = least.min(
-            read_to_string(path.join(file))
-                .ok()
-                .and_then(|t| first_number(&t))
-                .unwrap_or(u64::MAX),
-        );
-        path.pop();
-    }
-    least
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = format!("/sys/fs/cgroup{}", own.unwrap_or("/"));
+    let groups = Path::new(&own).ancestors();
+    let groups = groups.take_while(|group| group.starts_with("/sys/fs/cgroup"));
+    let limits = groups.map(|group| number(group.join(file)));
+    limits.min().unwrap_or(u64::MAX)
 }
 
 /// The number in a file; none: unlimited.
-fn number(path: &str) -> u64 {
-    read_to_string(path)
-        .ok()
-        .and_then(|text| first_number(&text))
-        .unwrap_or(u64::MAX)
+fn number(path: impl AsRef<Path>) -> u64 {
+    let text = read_to_string(path).unwrap_or_default();
+    first_number(&text).unwrap_or(u64::MAX)
 }
 
 fn first_number(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
+    decimal(text.split_whitespace().next()?.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Links and their QR code, shown at start or by `mtproxy link`.
+//! Links and their QR code: shown by `server` at start, and by `mtproxy link`.
 //!
-//! Links hold secrets: they go to standard output only, and at start only if the operator is known to
-//! look (design.md 5). The C proxy shows none.
+//! Links hold secrets. They go to standard output only, and at start only if somebody is known to look there
+//! (design.md 5). All input is the operator's. The C proxy shows no links.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -112,7 +112,7 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     public.map(|ip| ip.to_string()).ok_or(ipv4)
 }
 
-/// The own address that the kernel would send from. Connecting a UDP socket sends nothing.
+/// The address that the kernel would send from to `target`. Connecting a UDP socket sends nothing.
 fn source_towards(target: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = match target {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -123,7 +123,7 @@ fn source_towards(target: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Whether the address can be reached from everywhere, as far as its number tells.
+/// Whether an address can be reached from everywhere, as far as the address itself tells.
 fn is_public(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -136,7 +136,7 @@ fn is_public(ip: &IpAddr) -> bool {
                 || matches!((a, b, c), (192, 0, 0) | (198, 18..20, _));
             !special
         }
-        // All global unicast addresses there are begin with 001; 2001:db8 is for documentation.
+        // Global unicast addresses begin with the bits 001; 2001:db8 is for documentation.
         IpAddr::V6(ip) => {
             let [a, b, ..] = ip.segments();
             a >> 13 == 1 && (a, b) != (0x2001, 0xdb8)
@@ -144,6 +144,7 @@ fn is_public(ip: &IpAddr) -> bool {
     }
 }
 
+/// What is said when standard output takes nothing.
 const UNWRITTEN: &str = "the links can't be written";
 /// Stands in links for an address that is not known.
 const PLACEHOLDER: &str = "YOUR-ADDRESS";

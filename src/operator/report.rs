@@ -11,14 +11,14 @@ use crate::middle::dcs::Dcs;
 use crate::operator::capacity::Capacity;
 use crate::operator::options::Config;
 
-/// What the start has come to.
+/// What is to be said of a start.
 pub struct Report<'a> {
     pub config: &'a Config,
     /// In middle mode.
     pub dcs: Option<&'a Dcs>,
-    /// Where clients are listened for.
+    /// The client ports.
     pub addresses: &'a [SocketAddr],
-    /// 0: nowhere.
+    /// 0: there is none.
     pub stats_port: u16,
     pub capacity: &'a Capacity,
     /// Telegram's proxy-secret is there.
@@ -45,14 +45,8 @@ impl Report<'_> {
         if self.config.http_stats {
             log::say(format_args!("stats on port {}", self.stats_port));
         }
-        let Capacity {
-            clients,
-            decided_by,
-            ..
-        } = self.capacity;
-        log::say(format_args!(
-            "limits: {clients} clients ({decided_by} decides)"
-        ));
+        let (clients, limit) = (self.capacity.clients, self.capacity.decided_by);
+        log::say(format_args!("limits: {clients} clients ({limit} decides)"));
         self.warn();
         if let (Some(_), Some(path)) = (self.dcs, &self.config.config_file) {
             warn_of_config_file(path);
@@ -65,9 +59,8 @@ impl Report<'_> {
             warn("no -S is given: the proxy is open to everybody");
         }
         if self.dcs.is_some() && !self.has_proxy_secret {
-            warn(
-                "no --aes-pwd is given and there is no file named secret: no middle proxy can be reached",
-            );
+            let what = "no --aes-pwd is given and there is no file named secret";
+            warn(&format!("{what}: no middle proxy can be reached"));
         }
         if config.user.is_none() && sys::is_root() {
             warn("running as root: there is no user mtproxy or nobody to become");
@@ -82,13 +75,9 @@ impl Report<'_> {
         if config.stats_ports.is_some() && !config.http_stats {
             warn("-p does nothing without --http-stats");
         }
-        if let Some(dcs) = self.dcs
-            && dcs
-                .sets
-                .iter()
-                .flat_map(|set| &set.targets)
-                .all(SocketAddr::is_ipv6)
-        {
+        let sets = self.dcs.map_or(&[][..], |dcs| &dcs.sets);
+        let mut targets = sets.iter().flat_map(|set| &set.targets);
+        if self.dcs.is_some() && targets.all(SocketAddr::is_ipv6) {
             warn("all middle proxies are IPv6: they are reported to be unreliable");
         }
     }

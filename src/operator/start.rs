@@ -20,7 +20,7 @@ use crate::operator::Fatal;
 use crate::operator::options::{Config, DcOverride};
 use crate::operator::pages::FileFacts;
 
-/// A file, and of a longer one so much that whoever takes at most `most` bytes sees that it is too long.
+/// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
 pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
@@ -173,15 +173,14 @@ fn on_all_addresses(port: u16) -> io::Result<TcpListener> {
     })
 }
 
-/// Where these are, with the ports that the kernel chose.
+/// The addresses of these listeners, with the ports that the kernel chose.
 pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, Fatal> {
     let address = |listener: &Arc<TcpListener>| listener.local_addr();
     let addresses: io::Result<_> = listeners.iter().map(address).collect();
     addresses.map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
 }
 
-/// Becomes the user of -u, or without it mtproxy or nobody, if started as root; root it stays if there is
-/// neither.
+/// If started as root, becomes the user of -u, or without -u mtproxy or nobody. Stays root if neither exists.
 pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
     if !sys::is_root() {
         return Ok(());

@@ -1,8 +1,11 @@
 //! What the process may: its limits, its user, its standard descriptors.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
+use mtproxy::proto::wire::decimal;
 
 use super::consts::*;
 
@@ -28,6 +31,8 @@ unsafe extern "C" {
     fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
     fn getpwnam(name: *const c_char) -> *const Passwd;
+    fn getpwuid(uid: u32) -> *const Passwd;
+    fn setgroups(count: usize, groups: *const u32) -> c_int;
     fn initgroups(name: *const c_char, gid: u32) -> c_int;
     fn setgid(gid: u32) -> c_int;
     fn setuid(uid: u32) -> c_int;
@@ -82,21 +87,30 @@ pub fn is_root() -> bool {
     unsafe { geteuid() == 0 }
 }
 
-/// Becomes `name` for good: groups, gid, uid, each checked. `Ok(false)`: there is no such user.
+/// Becomes a user for good: groups, gid, uid, each checked. `user` is a name or a number; a number that no
+/// user has is taken for the group, too, and has no further groups. `Ok(false)`: there is no such user.
 /// Only before the first thread.
-pub fn become_user(name: &str) -> io::Result<bool> {
-    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the name is a C string; the record is read before any call that could replace it, and
-    // there is no other thread yet.
-    let (uid, gid) = unsafe {
-        match getpwnam(name.as_ptr()).as_ref() {
-            Some(user) => (user.uid, user.gid),
-            None => return Ok(false),
-        }
-    };
-    // SAFETY: the name is a C string; the others take numbers.
+pub fn become_user(user: &str) -> io::Result<bool> {
+    let name = CString::new(user).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let number = decimal(user.as_bytes());
+    // SAFETY: the names are C strings; what is needed of a record is copied before any call that could
+    // replace it, and there is no other thread yet.
     unsafe {
-        check(initgroups(name.as_ptr(), gid))?;
+        let named = getpwnam(name.as_ptr()).as_ref();
+        let known = named.or_else(|| getpwuid(number?).as_ref());
+        let (uid, gid) = match (known, number) {
+            (Some(known), _) => {
+                let (name, uid, gid) =
+                    (CStr::from_ptr(known.name).to_owned(), known.uid, known.gid);
+                check(initgroups(name.as_ptr(), gid))?;
+                (uid, gid)
+            }
+            (None, Some(number)) => {
+                check(setgroups(0, ptr::null()))?;
+                (number, number)
+            }
+            (None, None) => return Ok(false),
+        };
         check(setgid(gid))?;
         check(setuid(uid))?;
         let became = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;

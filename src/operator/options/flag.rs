@@ -58,8 +58,8 @@ impl Flag {
         UsageError::new(format!("{}: {text}", self.label()))
     }
 
-    /// Does what the flag asks for with its value, None if none came with it. Returns what else it asks for
-    /// than to serve.
+    /// Applies the flag with its value, None if none was given. Returns the command of a flag such as --help,
+    /// which asks for something else than to serve.
     pub fn apply(
         &self,
         config: &mut Config,
@@ -92,7 +92,7 @@ impl Flag {
             Wrong::Expected(what) => (2, what),
             Wrong::Exit(code, what) => (code, what),
         };
-        // In the wrong place it is a secret all the same.
+        // A misplaced secret is still a secret.
         let got = match SecretEntry::parse(&value) {
             Ok(_) => "a secret".into(),
             Err(_) => format!("{value:?}"),

@@ -1,5 +1,5 @@
-//! The command line, from the words that were typed to a checked [`Config`]. The operator's alone; values of
-//! -S and -P are never repeated in an error, nor a secret that landed at another flag.
+//! The command line, from the words that were typed to a checked [`Config`]. They come from the operator;
+//! an error never repeats a value of -S or -P, nor a secret that was given to another flag by mistake.
 //!
 //! `main` calls [`parse`] and, for `Help`, [`help`]. A flag is one row of `table` and a field of `config`;
 //! its value is judged in `values`, its name in `names`, and what involves several flags in `check`. Nothing
@@ -70,9 +70,8 @@ fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
             }
         },
         _ => {
-            return Err(UsageError::new(
-                "secret: expected nothing behind it, or one domain",
-            ));
+            let text = "secret: expected nothing behind it, or one domain";
+            return Err(UsageError::new(text));
         }
     };
     Ok(Command::Secret(domain))
@@ -113,11 +112,8 @@ fn parse_flags(
     }
     if files.len() > 1 {
         // The arguments are not repeated: one may be a secret that lost its -S.
-        let count = files.len();
-        let text = format!(
-            "expected at most one configuration file, got {count}\n{}",
-            help()
-        );
+        let (count, help) = (files.len(), help());
+        let text = format!("expected at most one configuration file, got {count}\n{help}");
         return Err(UsageError::new(text));
     }
     config.config_file = files.pop().map(Into::into);
@@ -126,19 +122,13 @@ fn parse_flags(
 
 /// An optional value is never the next word, as in getopt_long. A number there was hardly meant for a file.
 fn refuse_detached_value(flag: &Flag, word: &OsStr) -> Result<(), UsageError> {
-    match word
-        .to_str()
-        .and_then(|word| decimal::<u32>(word.as_bytes()))
-    {
-        Some(number) => {
-            let text = format!(
-                "expected its number behind =, as in --{}={number}",
-                flag.long()
-            );
-            Err(flag.error(&text))
-        }
-        None => Ok(()),
-    }
+    let Some(number) = decimal::<u32>(word.as_encoded_bytes()) else {
+        return Ok(());
+    };
+    let long = flag.long();
+    Err(flag.error(&format!(
+        "expected its number behind =, as in --{long}={number}"
+    )))
 }
 
 #[cfg(test)]

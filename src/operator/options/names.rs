@@ -1,11 +1,11 @@
-//! How a flag is found by the name that was typed, and what is said of a name that isn't there. What was
-//! typed may be a secret in a wrong place: whatever is as long as one isn't repeated.
+//! How a flag is found by the name that was typed, and what is said of an unknown name. Called by `parse`.
+//! What was typed may be a misplaced secret: a name as long as one isn't repeated.
 
 use super::config::UsageError;
 use super::flag::Flag;
 use super::table::FLAGS;
 
-/// The flags of the C program that are not here, and why little is missing without them.
+/// The C program's flags that this program doesn't have, and why little is lost.
 const FLAGS_OF_C: &[(&[&str], &str)] = &[
     (
         &["-d", "--daemonize"],
@@ -62,7 +62,8 @@ pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
 }
 
 fn unknown_long(name: &str) -> UsageError {
-    let near = FLAGS.iter().find(|flag| is_near(name, flag.long()));
+    let near = FLAGS.iter().filter(|flag| is_near(name, flag.long()));
+    let near = near.min_by_key(|flag| distance(name, flag.long()));
     let hint = near.map(|flag| format!("the nearest known one is {}", flag.label()));
     let shown = if name.len() < SHORTEST_SECRET {
         name
@@ -124,6 +125,10 @@ mod tests {
             (
                 "domain-name",
                 "unknown flag --domain-name; the nearest known one is -D/--domain",
+            ),
+            (
+                "mask-proxy-protocoll",
+                "unknown flag --mask-proxy-protocoll; the nearest known one is --mask-proxy-protocol",
             ),
             ("prot", "unknown flag --prot; --help lists all"),
             (

@@ -1,5 +1,5 @@
-//! What the values of flags may be. Called by the rows of `table` only; what is refused comes back as what
-//! was expected instead.
+//! How the values of flags are parsed. Called by the rows of `table`. The error of a wrong value says what was
+//! expected instead.
 //!
 //! The C proxy reads wrong numbers as 0 or cuts them off, and knows -D without a port; `HOST:PORT` and
 //! `[v6]:PORT` are as its fork teleproxy takes them.
@@ -48,7 +48,7 @@ pub fn add<T>(
     Ok(())
 }
 
-/// What was parsed; None: `what` was expected.
+/// The parsed value, or the error that `what` was expected.
 fn expect<T>(parsed: Option<T>, what: &str) -> Result<T, Wrong> {
     parsed.ok_or_else(|| Wrong::Expected(what.into()))
 }
