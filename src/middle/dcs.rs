@@ -3,20 +3,20 @@
 //!
 //! Data centres with equal sets of targets share a set and its connections. (One address and port
 //! under data centres whose sets differ is dialled for each of these sets.) One lock a set; nothing
-//! is sent or written under it but to channels that have room.
+//! is sent or written under it but to the main thread's channel, which always has room.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
 use mtproxy::formats::config_file::ConfigFile;
 use mtproxy::limits::{CLIENTS_PER_SLOT, FALLBACK_AFTER, MAX_WAITING, SLOT_PATIENCE};
 use mtproxy::proto::wire::DcId;
 
 use super::link::Link;
-use crate::base::lock::Mutex;
+use crate::base::lock::{self, Mutex};
 use crate::base::log;
 
 /// What other threads ask the main thread to do.
@@ -43,14 +43,16 @@ pub struct Set {
     pub targets: Vec<SocketAddr>,
     slots: usize,
     state: Mutex<State>,
+    /// Notified when a connection is ready, and at the stop.
+    changed: Condvar,
     start: Sender<MainTask>,
 }
 
 struct State {
     ready: Vec<Arc<Link>>,
     started: usize,
-    /// None is sent when there will be none.
-    waiting: Vec<Sender<Option<Arc<Link>>>>,
+    /// Clients that wait for a ready connection.
+    waiting: usize,
     stopped: bool,
     /// When the last ready connection was lost; at first, the start.
     down_since: Instant,
@@ -73,45 +75,34 @@ impl Set {
     /// A connection for one more client: the ready one with the fewest. Waits for one at most
     /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
     pub fn acquire(&self, wait: Duration) -> Option<Arc<Link>> {
-        let (send, receive) = bounded(1);
-        {
-            let mut state = self.state();
-            let load = |link: &Arc<Link>| link.clients.load(Ordering::Relaxed);
-            if let Some(link) = state.ready.iter().min_by_key(|link| load(link)).cloned() {
-                if link.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_PER_SLOT {
-                    self.start_next(&mut state);
-                }
-                return Some(link);
-            }
-            if state.stopped || state.waiting.len() >= MAX_WAITING {
+        let mut state = self.state();
+        let none = |state: &mut State| state.ready.is_empty() && !state.stopped;
+        if none(&mut state) {
+            if state.waiting >= MAX_WAITING {
                 return None;
             }
-            state.waiting.push(send.clone());
+            state.waiting += 1;
+            let patience = wait.min(SLOT_PATIENCE);
+            state = lock::wait_while(&self.changed, state, patience, none);
+            if none(&mut state) {
+                // The slot that is being dialled may stand before a dead address.
+                self.start_next(&mut state);
+                state = lock::wait_while(&self.changed, state, wait - patience, none);
+            }
+            state.waiting -= 1;
         }
-        let patience = wait.min(SLOT_PATIENCE);
-        let waited = receive.recv_timeout(patience).ok().or_else(|| {
-            // The slot that is being dialled may stand before a dead address.
-            self.start_next(&mut self.state());
-            receive.recv_timeout(wait - patience).ok()
-        });
-        // Whoever gives up makes room for others; a link may have come at the last moment.
-        let give_up = || self.state().waiting.retain(|w| !w.same_channel(&send));
-        let found = waited.or_else(|| {
-            give_up();
-            receive.try_recv().ok()
-        });
-        let link = found.flatten()?;
-        link.clients.fetch_add(1, Ordering::Relaxed);
+        let load = |link: &&Arc<Link>| link.clients.load(Ordering::Relaxed);
+        let link = state.ready.iter().min_by_key(load)?.clone();
+        if link.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_PER_SLOT {
+            self.start_next(&mut state);
+        }
         Some(link)
     }
 
     /// The server stops: nobody waits for a connection any more.
     pub fn stop(&self) {
-        let mut state = self.state();
-        state.stopped = true;
-        for waiter in state.waiting.drain(..) {
-            let _ = waiter.try_send(None);
-        }
+        self.state().stopped = true;
+        self.changed.notify_all();
     }
 
     /// A slot that was asked for could not be started; it may be asked for again.
@@ -140,13 +131,10 @@ impl Set {
     /// A connection is ready: whoever waits gets it.
     pub fn publish(&self, link: Arc<Link>) {
         let mut state = self.state();
-        for waiter in state.waiting.drain(..) {
-            // One that has given up meanwhile is no loss.
-            let _ = waiter.try_send(Some(link.clone()));
-        }
         state.ready.push(link);
         let was_down = std::mem::take(&mut state.shown_down);
         drop(state);
+        self.changed.notify_all();
         if was_down {
             log::event(format_args!("fallback_ends set={}", self.number));
         }
@@ -182,7 +170,7 @@ impl Set {
             slots: self.slots,
             started: state.started,
             ready: state.ready.clone(),
-            waiting: state.waiting.len(),
+            waiting: state.waiting,
         }
     }
 
@@ -217,7 +205,7 @@ impl Dcs {
                 let state = Mutex::new(State {
                     ready: Vec::new(),
                     started: 0,
-                    waiting: Vec::new(),
+                    waiting: 0,
                     stopped: false,
                     down_since: Instant::now(),
                     shown_down: false,
@@ -228,6 +216,7 @@ impl Dcs {
                     targets,
                     slots,
                     state,
+                    changed: Condvar::new(),
                     start: start.clone(),
                 }));
             }
@@ -364,7 +353,7 @@ mod tests {
         for _ in 0..2 * MAX_WAITING {
             assert!(set.acquire(Duration::ZERO).is_none());
         }
-        assert_eq!(set.state().waiting.len(), 0);
+        assert_eq!(set.state().waiting, 0);
     }
 
     #[test]
@@ -375,7 +364,7 @@ mod tests {
             let set = set.clone();
             std::thread::spawn(move || set.acquire(Duration::MAX).is_none())
         };
-        while set.state().waiting.is_empty() {
+        while set.state().waiting == 0 {
             std::thread::yield_now();
         }
         set.stop();
@@ -392,7 +381,7 @@ mod tests {
             let set = set.clone();
             std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap())
         };
-        while set.state().waiting.is_empty() {
+        while set.state().waiting == 0 {
             std::thread::yield_now();
         }
         let link = link();

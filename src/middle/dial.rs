@@ -42,6 +42,7 @@ pub struct Connected {
     pub socket: TcpStream,
     pub reader: FrameReader,
     pub writer: FrameWriter,
+    pub target: SocketAddr,
     /// Our end as we see it.
     pub local: SocketAddr,
 }
@@ -92,30 +93,26 @@ impl Dialer {
         let local = socket.local_addr().map_err(handshake_failure)?;
         self.warn_of_nat(local, target);
         let mut handshake = Handshake {
-            reader: FrameReader::new(self.checksums.crc32),
-            writer: FrameWriter::new(self.checksums.crc32),
+            dialer: self,
             deadline: connected + limits::BACKEND_HANDSHAKE,
-            socket,
+            connection: Connected {
+                socket,
+                reader: FrameReader::new(self.checksums.crc32),
+                writer: FrameWriter::new(self.checksums.crc32),
+                target,
+                local,
+            },
         };
-        handshake.exchange_nonces(local, target, self)?;
-        handshake.shake_hands(process_id(local, self.start_time), target, self)?;
+        handshake.exchange_nonces()?;
+        handshake.exchange_ids()?;
         times.handshake.add(connected.elapsed());
-        let Handshake {
-            socket,
-            reader,
-            writer,
-            ..
-        } = handshake;
+        let connection = handshake.connection;
         let silence = self.ping_interval + limits::BACKEND_PING_GRACE;
-        let set = socket.set_read_timeout(Some(silence));
-        set.and_then(|()| socket.set_write_timeout(Some(limits::BACKEND_SEND_STEP)))
+        let set = connection.socket.set_read_timeout(Some(silence));
+        let step = Some(limits::BACKEND_SEND_STEP);
+        set.and_then(|()| connection.socket.set_write_timeout(step))
             .map_err(handshake_failure)?;
-        Ok(Connected {
-            socket,
-            reader,
-            writer,
-            local,
-        })
+        Ok(connection)
     }
 
     fn connect(&self, target: SocketAddr) -> io::Result<TcpStream> {
@@ -145,54 +142,46 @@ impl Dialer {
 }
 
 /// A connection before it is ready.
-struct Handshake {
-    socket: TcpStream,
-    reader: FrameReader,
-    writer: FrameWriter,
+struct Handshake<'a> {
+    dialer: &'a Dialer,
     deadline: Instant,
+    connection: Connected,
 }
 
-impl Handshake {
+impl Handshake<'_> {
     /// Frames -2 of both directions; from then on both are encrypted.
-    fn exchange_nonces(
-        &mut self,
-        local: SocketAddr,
-        target: SocketAddr,
-        dialer: &Dialer,
-    ) -> Result<(), Failure> {
+    fn exchange_nonces(&mut self) -> Result<(), Failure> {
         let nonce = sys::random_array().map_err(handshake_failure)?;
         let now = clock::unix() as u32;
-        let selector = dialer.secret.selector();
-        self.send(&handshake::nonce(selector, now, &nonce))?;
-        let theirs = handshake::accept_nonce(&self.receive()?, selector, now);
+        let Dialer { secret, nat, .. } = self.dialer;
+        self.send(&handshake::nonce(secret.selector(), now, &nonce))?;
+        let theirs = handshake::accept_nonce(&self.receive()?, secret.selector(), now);
         let keys = middle_key::derive(&KeyInputs {
             server_nonce: theirs.map_err(|refusal| refusal.word())?,
             client_nonce: nonce,
             client_time: now,
-            server: dialer.nat.translate(target),
-            client: dialer.nat.translate(local),
-            secret: dialer.secret.bytes(),
+            server: nat.translate(self.connection.target),
+            client: nat.translate(self.connection.local),
+            secret: secret.bytes(),
         });
-        self.reader
-            .start_cipher(&keys.read)
-            .map_err(frame_failure)?;
-        self.writer.start_cipher(&keys.write);
-        Ok(())
+        let Connected { reader, writer, .. } = &mut self.connection;
+        writer.start_cipher(&keys.write);
+        reader.start_cipher(&keys.read).map_err(frame_failure)
     }
 
     /// Frames -1 of both directions.
-    fn shake_hands(
-        &mut self,
-        us: ProcessId,
-        target: SocketAddr,
-        dialer: &Dialer,
-    ) -> Result<(), Failure> {
-        self.send(&handshake::handshake(us, ProcessId::of_peer(target)))?;
+    fn exchange_ids(&mut self) -> Result<(), Failure> {
+        let us = process_id(self.connection.local, self.dialer.start_time);
+        self.send(&handshake::handshake(
+            us,
+            ProcessId::of_peer(self.connection.target),
+        ))?;
         match handshake::accept_handshake(&self.receive()?, us) {
             Ok(is_crc32c) => {
+                let crc32c = self.dialer.checksums.crc32c;
                 if is_crc32c {
-                    self.reader.set_checksum(dialer.checksums.crc32c);
-                    self.writer.set_checksum(dialer.checksums.crc32c);
+                    self.connection.reader.set_checksum(crc32c);
+                    self.connection.writer.set_checksum(crc32c);
                 }
                 Ok(())
             }
@@ -210,18 +199,20 @@ impl Handshake {
         let place = FRAME_HEAD..FRAME_HEAD + payload.len();
         buf[place.clone()].copy_from_slice(payload);
         let end = place.end + SEAL_ROOM;
-        let sealed = self.writer.seal(&mut buf[..end], place);
-        let wire = sealed.ok_or(frame_word(FrameError::Length))?;
-        net::write_before(self.deadline, &self.socket, &buf[wire]).map_err(handshake_failure)
+        let Connected { socket, writer, .. } = &mut self.connection;
+        let wire = writer.seal(&mut buf[..end], place);
+        let wire = &buf[wire.ok_or(frame_word(FrameError::Length))?];
+        net::write_before(self.deadline, socket, wire).map_err(handshake_failure)
     }
 
     fn receive(&mut self) -> Result<Vec<u8>, Failure> {
+        let Connected { socket, reader, .. } = &mut self.connection;
         loop {
-            if let Some(frame) = self.reader.take().map_err(frame_failure)? {
+            if let Some(frame) = reader.take().map_err(frame_failure)? {
                 return Ok(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
             }
-            let read = net::read_more(self.deadline, &self.socket, self.reader.space());
-            self.reader.received(read.map_err(handshake_failure)?);
+            let read = net::read_more(self.deadline, socket, reader.space());
+            reader.received(read.map_err(handshake_failure)?);
         }
     }
 }

@@ -35,16 +35,6 @@ pub enum Delivery {
     Broken,
 }
 
-/// What a writer has to do.
-pub enum Step {
-    /// Write the filled part, which is encrypted.
-    Write(Buffer),
-    /// Leave: nothing waits any more.
-    Leave,
-    /// Nothing waits any more, and nothing will: close the connection.
-    Close,
-}
-
 /// The way down to one client. Guarded by the client's lock.
 pub struct Outbox {
     cipher: Ctr,
@@ -57,13 +47,22 @@ pub struct Outbox {
     records: Option<Sizer>,
 }
 
-/// What waits for a writer, in order.
+/// What waits for a writer, in order: buffers' filled parts, and whether they are encrypted already.
 #[derive(Default)]
 struct Backlog {
-    /// Filled parts are what is to be sent, the first `sealed` of them encrypted already.
-    queue: VecDeque<Buffer>,
-    sealed: usize,
+    queue: VecDeque<(Buffer, Form)>,
     bytes: usize,
+}
+
+/// In what form bytes wait.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// As they are to be sent.
+    Sealed,
+    /// Still to be encrypted.
+    Plain,
+    /// Still to be encrypted, with room for the header of each record.
+    PlainRecords,
 }
 
 impl Outbox {
@@ -91,48 +90,46 @@ impl Outbox {
             if backlog.bytes + packet.len() > buffers::outbox_cap() {
                 return Delivery::Flood;
             }
-            backlog.append(packet, self.records.is_some());
+            let form = match self.records {
+                Some(_) => Form::PlainRecords,
+                None => Form::Plain,
+            };
+            backlog.append(packet, form);
             return Delivery::Queued;
         }
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
         let rest = match &mut self.records {
-            None => sys::send_now(socket, &[IoSlice::new(packet)])
-                .map(|sent| Backlog::of(&[&packet[sent..]])),
             Some(sizer) => send_records(sizer, socket, packet),
+            None => sys::send_now(socket, &[IoSlice::new(packet)]).map(|sent| {
+                let mut backlog = Backlog::default();
+                backlog.append(&packet[sent..], Form::Sealed);
+                backlog
+            }),
         };
         match rest {
-            Ok(None) => Delivery::Done,
-            Ok(rest) => {
-                self.backlog = rest;
+            Ok(backlog) if backlog.bytes == 0 => Delivery::Done,
+            Ok(backlog) => {
+                self.backlog = Some(Box::new(backlog));
                 Delivery::StartWriter
             }
             Err(_) => Delivery::Broken,
         }
     }
 
-    /// What the writer has to do next.
-    pub fn next(&mut self) -> Step {
-        let front = self.backlog.as_mut().and_then(|backlog| {
-            let buffer = backlog.queue.pop_front()?;
-            let is_sealed = backlog.sealed > 0;
-            backlog.sealed -= usize::from(is_sealed);
-            Some((buffer, is_sealed))
-        });
-        let Some((mut buffer, is_sealed)) = front else {
+    /// What the writer has to write next. None: nothing waits any more, and the writer must leave.
+    pub fn next(&mut self) -> Option<Buffer> {
+        let backlog = self.backlog.as_mut();
+        let Some((mut buffer, form)) = backlog.and_then(|backlog| backlog.queue.pop_front()) else {
             self.backlog = None;
-            return if self.closing.is_some() {
-                Step::Close
-            } else {
-                Step::Leave
-            };
+            return None;
         };
-        match is_sealed {
-            true => {}
-            false if self.records.is_some() => self.seal_records(buffer.filled_mut()),
-            false => self.cipher.apply(buffer.filled_mut()),
+        match form {
+            Form::Sealed => {}
+            Form::Plain => self.cipher.apply(buffer.filled_mut()),
+            Form::PlainRecords => self.seal_records(buffer.filled_mut()),
         }
-        Step::Write(buffer)
+        Some(buffer)
     }
 
     /// Encrypts queued records and writes their headers.
@@ -152,10 +149,15 @@ impl Outbox {
         }
     }
 
-    /// Takes nothing more. True if nothing waits either, so that the connection may be closed now.
+    /// Takes nothing more. True if it is drained.
     pub fn close(&mut self) -> bool {
         self.closing.get_or_insert_with(clock::seconds);
-        self.backlog.is_none()
+        self.is_drained()
+    }
+
+    /// Whether it is closed and nothing waits, so that the connection may be closed now.
+    pub fn is_drained(&self) -> bool {
+        self.closing.is_some() && self.backlog.is_none()
     }
 
     /// Whether the client has had its time to fetch what was left when the outbox closed.
@@ -179,58 +181,34 @@ impl Outbox {
 }
 
 /// Sends an encrypted packet in records; what the socket doesn't take is the new backlog.
-fn send_records(
-    sizer: &mut Sizer,
-    socket: &TcpStream,
-    packet: &[u8],
-) -> io::Result<Option<Box<Backlog>>> {
-    let mut backlog: Option<Box<Backlog>> = None;
+fn send_records(sizer: &mut Sizer, socket: &TcpStream, packet: &[u8]) -> io::Result<Backlog> {
+    let mut backlog = Backlog::default();
     records::cut(sizer, packet, |mut parts| {
-        match &mut backlog {
-            None => {
-                let sent = sys::send_now(socket, parts)?;
-                IoSlice::advance_slices(&mut parts, sent);
-                backlog = Backlog::of(parts);
-            }
-            Some(backlog) => backlog.append_sealed(parts),
+        if backlog.bytes == 0 {
+            let sent = sys::send_now(socket, parts)?;
+            IoSlice::advance_slices(&mut parts, sent);
         }
+        let rest = parts.iter();
+        rest.for_each(|part| backlog.append(part, Form::Sealed));
         Ok::<(), io::Error>(())
     })?;
     Ok(backlog)
 }
 
 impl Backlog {
-    /// A backlog that begins with these encrypted bytes; None if there are none.
-    fn of(parts: &[impl std::ops::Deref<Target = [u8]>]) -> Option<Box<Backlog>> {
-        if parts.iter().all(|part| part.is_empty()) {
-            return None;
-        }
-        let mut backlog = Box::<Backlog>::default();
-        backlog.append_sealed(parts);
-        Some(backlog)
-    }
-
-    /// Queues what is encrypted and has its headers already. Nothing in plaintext may be queued yet.
-    fn append_sealed(&mut self, parts: &[impl std::ops::Deref<Target = [u8]>]) {
-        for part in parts {
-            self.sealed = 0; // so that the last buffer is filled up
-            self.append(part, false);
-        }
-        self.sealed = self.queue.len();
-    }
-
     /// Queues bytes behind what is there; small packets share a buffer, and in fake TLS a record.
-    fn append(&mut self, mut bytes: &[u8], tls: bool) {
-        let fill = if tls { fill_records } else { fill };
-        if self.queue.len() > self.sealed
-            && let Some(last) = self.queue.back_mut()
-        {
+    fn append(&mut self, mut bytes: &[u8], form: Form) {
+        let fill = match form {
+            Form::PlainRecords => fill_records,
+            Form::Sealed | Form::Plain => fill,
+        };
+        if let Some((last, _)) = self.queue.back_mut().filter(|(_, own)| *own == form) {
             bytes = fill(last, bytes, &mut self.bytes);
         }
         while !bytes.is_empty() {
             let mut buffer = Buffer::new((HEADER + bytes.len()).min(QUEUE_BUFFER));
             bytes = fill(&mut buffer, bytes, &mut self.bytes);
-            self.queue.push_back(buffer);
+            self.queue.push_back((buffer, form));
         }
     }
 }
@@ -367,7 +345,7 @@ mod tests {
         let taken_no_more = outbox.deliver(&ours, &mut [0; 8]);
         assert_eq!(taken_no_more, Delivery::Done, "closing");
         let writer = std::thread::spawn(move || {
-            while let Step::Write(buffer) = outbox.next() {
+            while let Some(buffer) = outbox.next() {
                 std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
                 outbox.written(buffer.filled().len());
             }

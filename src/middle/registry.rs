@@ -6,8 +6,8 @@
 //! connection, and is found by that connection only.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, MutexGuard};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -23,7 +23,6 @@ use crate::base::lock::{self, Mutex};
 use crate::stats::{Close, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
-const NOT_CLOSED: u8 = u8::MAX;
 
 /// A client whose handshake is done.
 pub struct Client {
@@ -36,7 +35,8 @@ pub struct Client {
     /// The thread that reads from it.
     reader: Thread,
     outbox: Mutex<Outbox>,
-    reason: AtomicU8,
+    /// Why it is ending; the first reason counts.
+    reason: OnceLock<Close>,
     active: AtomicU32,
     receiving: AtomicUsize,
 }
@@ -49,7 +49,7 @@ impl Client {
 
     /// Ends the connection now. The first reason counts.
     pub fn end(&self, reason: Close) {
-        self.note(reason);
+        let _ = self.reason.set(reason);
         self.outbox().discard();
         let _ = self.socket.shutdown(Shutdown::Both);
         self.wake();
@@ -57,7 +57,7 @@ impl Client {
 
     /// Ends the connection when what waits has been written.
     pub fn finish(&self, reason: Close) {
-        self.note(reason);
+        let _ = self.reason.set(reason);
         let drained = self.outbox().close();
         if drained {
             self.close_drained();
@@ -85,16 +85,9 @@ impl Client {
         let _ = self.socket.shutdown(how);
     }
 
-    fn note(&self, reason: Close) {
-        let (reason, relaxed) = (reason as u8, Ordering::Relaxed);
-        let _ = self
-            .reason
-            .compare_exchange(NOT_CLOSED, reason, relaxed, relaxed);
-    }
-
     /// Why the connection is ending, if it is.
     pub fn ending(&self) -> Option<Close> {
-        Close::from_number(self.reason.load(Ordering::Relaxed))
+        self.reason.get().copied()
     }
 
     /// The client has sent a packet.
@@ -189,7 +182,7 @@ pub fn insert(socket: TcpStream, traffic: &'static Traffic, outbox: Outbox) -> O
         traffic,
         reader: thread::current(),
         outbox: Mutex::new(outbox),
-        reason: AtomicU8::new(NOT_CLOSED),
+        reason: OnceLock::new(),
         active: AtomicU32::new(clock::seconds()),
         receiving: AtomicUsize::new(0),
     });

@@ -2,7 +2,6 @@
 //! thread dials ([`dial`]), then writes ([`slot_writer`]); a second one reads ([`slot_reader`]).
 //! Whoever notices an end closes the link; everything else is undone here, then the slot dials again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ pub fn start_slot(set: Arc<Set>, slot: usize, dialer: Arc<Dialer>) -> std::io::R
 
 #[inline(never)] // as `live`
 fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
-    let mut backoff = Backoff::default();
+    let mut backoff = BACKOFF_FIRST;
     let mut turn = slot;
     let mut failures = 0;
     loop {
@@ -36,8 +35,8 @@ fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
         let error = match dialer.dial(target, stats::dials(set.dc)) {
             Ok(connected) => {
                 STATS.backend_connects.add(1);
-                if live(set, slot, target, connected, dialer.ping_interval) {
-                    backoff = Backoff::default();
+                if live(set, slot, connected, dialer.ping_interval) {
+                    backoff = BACKOFF_FIRST;
                     failures = 0;
                     continue;
                 }
@@ -52,7 +51,7 @@ fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
         let wait = failures % set.targets.len() == 0;
         if let Some(error) = error {
             STATS.backend_connect_failures.add(1);
-            let retry = if wait { backoff.0.as_millis() } else { 0 };
+            let retry = if wait { backoff.as_millis() } else { 0 };
             log::event(format_args!(
                 "backend_failed target={target} reason={error} retry={}.{:03}",
                 retry / 1000,
@@ -61,42 +60,27 @@ fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
         }
         if wait {
             let jitter = sys::random_array::<1>().map_or(0, |[b]| b);
-            std::thread::sleep(backoff.next(jitter));
+            std::thread::sleep(next_wait(&mut backoff, jitter));
         }
     }
 }
 
-/// Waits between rounds of dialling (protocol.md 6.5).
-struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Backoff {
-        Backoff(BACKOFF_FIRST)
+/// How long to wait before the next round of dialling (protocol.md 6.5); the back-off grows. `jitter`
+/// spreads both.
+fn next_wait(backoff: &mut Duration, jitter: u8) -> Duration {
+    let spread = |most: u64| Duration::from_millis(u64::from(jitter) * most / 256);
+    let wait = *backoff;
+    if wait < BACKOFF_MAX {
+        *backoff = wait + wait / 2 + spread(200);
     }
-}
-
-impl Backoff {
-    /// The wait to come; `jitter` spreads it.
-    fn next(&mut self, jitter: u8) -> Duration {
-        let spread = |most: u64| Duration::from_millis(u64::from(jitter) * most / 256);
-        let wait = self.0;
-        if wait < BACKOFF_MAX {
-            self.0 = wait + wait / 2 + spread(200);
-        }
-        wait + spread(100)
-    }
+    wait + spread(100)
 }
 
 /// A ready connection from its publication to its end; false if it was of no use.
 #[inline(never)] // smaller than a second copy of it
-fn live(
-    set: &Set,
-    slot: usize,
-    target: SocketAddr,
-    connected: Connected,
-    ping_interval: Duration,
-) -> bool {
+fn live(set: &Set, slot: usize, connected: Connected, ping_interval: Duration) -> bool {
     let since = Instant::now();
+    let target = connected.target;
     let (link, outgoing) = link::new(slot, connected.socket);
     let (send_end, reader_end) = bounded::<()>(0);
     let (read_link, frames) = (link.clone(), connected.reader);
@@ -141,12 +125,15 @@ mod tests {
 
     #[test]
     fn waits_grow_by_half_until_twenty_seconds() {
-        let mut backoff = Backoff::default();
-        let mut waits: Vec<u128> = (0..12).map(|_| backoff.next(0).as_millis()).collect();
-        assert_eq!(waits[..4], [1000, 1500, 2250, 3375]);
-        assert!(waits[8] >= 20_000 && waits[9] == waits[8] && waits[11] == waits[8]);
-        let mut backoff = Backoff::default();
-        waits = (0..2).map(|_| backoff.next(255).as_millis()).collect();
-        assert!((1090..1100).contains(&waits[0]) && (1780..1800).contains(&waits[1]));
+        let waits = |jitter, count| -> Vec<u128> {
+            let mut backoff = BACKOFF_FIRST;
+            let wait = |_| next_wait(&mut backoff, jitter).as_millis();
+            (0..count).map(wait).collect()
+        };
+        let even = waits(0, 12);
+        assert_eq!(even[..4], [1000, 1500, 2250, 3375]);
+        assert!(even[8] >= 20_000 && even[9] == even[8] && even[11] == even[8]);
+        let late = waits(255, 2);
+        assert!((1090..1100).contains(&late[0]) && (1780..1800).contains(&late[1]));
     }
 }

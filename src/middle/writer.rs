@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use mtproxy::limits::CLIENT_SEND_STEP;
 
-use super::outbox::{Delivery, Step};
+use super::outbox::Delivery;
 use super::registry::{Client, relieve};
+use crate::base::buffers::Buffer;
 use crate::base::{net, threads};
 use crate::stats::{Close, STATS};
 
@@ -39,39 +40,30 @@ pub fn settle(client: &Arc<Client>, delivery: Delivery) {
 }
 
 fn run(client: &Client) {
-    let guard = EndOnPanic(client);
-    if let Err(reason) = drain(client) {
+    // Without its writer a client would wait for ever.
+    let mut result = Err(Close::Panicked);
+    threads::guarded(|| result = drain(client));
+    if let Err(reason) = result {
         client.end(reason);
-    }
-    std::mem::forget(guard);
-}
-
-/// Without its writer a client would wait for ever.
-struct EndOnPanic<'a>(&'a Client);
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        self.0.end(Close::Panicked);
     }
 }
 
 fn drain(client: &Client) -> Result<(), Close> {
     let waits = client.socket.set_write_timeout(Some(CLIENT_SEND_STEP));
     waits.map_err(|_| Close::ClientLost)?;
-    loop {
-        let step = client.outbox().next();
-        match step {
-            Step::Write(buffer) => {
-                write_all(client, buffer.filled())?;
-                client.outbox().written(buffer.filled().len());
-            }
-            Step::Close => {
-                client.close_drained();
-                return Ok(());
-            }
-            Step::Leave => return Ok(()),
-        }
+    while let Some(buffer) = next(client) {
+        write_all(client, buffer.filled())?;
+        client.outbox().written(buffer.filled().len());
     }
+    let drained = client.outbox().is_drained();
+    if drained {
+        client.close_drained();
+    }
+    Ok(())
+}
+
+fn next(client: &Client) -> Option<Buffer> {
+    client.outbox().next() // not in the head of a loop, which would keep the lock
 }
 
 /// Writes everything. Each call returns after a while even if the client takes nothing (the socket's

@@ -145,11 +145,6 @@ impl Close {
         REASONS.get(self as usize).map_or("", |(_, word, _)| word)
     }
 
-    /// The reason that is number `n`.
-    pub fn from_number(n: u8) -> Option<Close> {
-        REASONS.get(usize::from(n)).map(|(reason, ..)| *reason)
-    }
-
     /// Counts an end. To be called before the client can see it.
     pub fn counted(self) -> Close {
         if let Some(counter) = CLOSED.get(self as usize) {
@@ -246,10 +241,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         assert!(rows().iter().all(|r| !r.1.is_empty()));
-        for (i, (reason, ..)) in REASONS.iter().enumerate() {
-            assert_eq!(Close::from_number(i as u8), Some(*reason));
-        }
-        assert_eq!(Close::from_number(REASONS.len() as u8), None);
     }
 
     #[test]
