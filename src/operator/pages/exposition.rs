@@ -1,5 +1,6 @@
-//! Prometheus's text format 0.0.4: families with help and type, samples with labels. Nothing here is
-//! inlined: it is called a hundred times and needs to be small, not fast.
+//! Prometheus's text format 0.0.4: families with help and type, samples with labels. Written by
+//! `metrics`; all text but the values of labels is the program's own. Nothing here is inlined: it is
+//! called a hundred times and needs to be small, not fast.
 
 use std::fmt::{Display, Formatter, Result, Write};
 
@@ -56,6 +57,14 @@ impl Text {
         }
     }
 
+    /// Begins the family whose kind, name, labels and help are the lines of `row`.
+    #[inline(never)]
+    pub fn row(&mut self, row: &'static str) {
+        let mut lines = row.split('\n');
+        let mut next = || lines.next().unwrap_or_default();
+        self.family(next(), next(), next(), next());
+    }
+
     /// Begins a family. A counter's name gets the ending that counters have, and every name the
     /// program's prefix, except those that Prometheus prescribes for any process.
     #[inline(never)]
@@ -95,14 +104,16 @@ impl Text {
     #[inline(never)]
     pub fn histogram(&mut self, dc: DcId, histogram: &Histogram) {
         let dc = &dc.0.to_string();
-        let counts = histogram.cumulative();
-        let bounds = TIME_BUCKETS.map(|most| thousandths(most.into()).to_string());
-        let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
-        for (bound, count) in bounds.zip(counts) {
-            self.suffixed("_bucket", &[dc, bound], &count);
+        let mut all = 0;
+        for (place, count) in histogram.cumulative().into_iter().enumerate() {
+            let bound = TIME_BUCKETS
+                .get(place)
+                .map(|most| thousandths((*most).into()).to_string());
+            self.suffixed("_bucket", &[dc, bound.as_deref().unwrap_or("+Inf")], &count);
+            all = count;
         }
         self.suffixed("_sum", &[dc], &millionths(histogram.micros()));
-        self.suffixed("_count", &[dc], &counts.last().copied().unwrap_or(0));
+        self.suffixed("_count", &[dc], &all);
     }
 
     #[inline(never)]

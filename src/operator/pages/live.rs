@@ -1,5 +1,6 @@
-//! What both pages show besides the counters: facts of the start, and what is so at this moment.
-//! Collected when somebody asks, under short locks, none of which is held while a page is sent.
+//! What both pages show besides the counters: facts that were settled at start, and figures of this
+//! moment. A page's thread collects them when it is asked, under short locks, none of which is held while
+//! the page is sent. What proc(5) doesn't tell, as in a chroot without /proc, is 0.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -17,7 +18,7 @@ use crate::middle::dcs::{Set, Snapshot};
 use crate::middle::registry;
 use crate::stats::{self, CLIENTS, DIRECT, Figure, Traffic};
 
-/// What does not change.
+/// What is settled at start.
 pub struct Facts {
     /// When the process started.
     pub started: Instant,
@@ -72,7 +73,7 @@ impl FileFacts {
     }
 }
 
-/// What is so now.
+/// The figures of one moment.
 pub struct Live<'a> {
     pub facts: &'a Facts,
     /// Unix seconds.
@@ -173,9 +174,9 @@ fn number(text: &[u8]) -> u64 {
     })
 }
 
-/// What processors have worked for this process, milliseconds: of the line of proc(5)'s stat. The name
-/// in parentheses may hold anything; fields 14 and 15 of all are user and system time in hundredths of
-/// a second.
+/// The processor time of this process in milliseconds, from the line of proc(5)'s stat. The name in
+/// parentheses may hold anything; fields 14 and 15, counted from the line's beginning, are user and
+/// system time in hundredths of a second.
 #[inline(never)]
 fn cpu_of(stat: &[u8]) -> u64 {
     let behind = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);

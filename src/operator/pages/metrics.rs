@@ -21,7 +21,9 @@ use crate::stats::{self, Close, Traffic};
 macro_rules! families {
     ($text:ident: $($kind:ident $name:ident [$($label:ident)*] $help:literal $samples:expr;)*) => {
         $(
-            $text.family(stringify!($kind), stringify!($name), stringify!($($label)*), $help);
+            $text.row(concat!(
+                stringify!($kind), "\n", stringify!($name), "\n", stringify!($($label)*), "\n", $help
+            ));
             $samples;
         )*
     };
@@ -103,9 +105,9 @@ fn counters(text: &mut Text) {
     }
     families! { text:
         counter connections_closed [reason] "clients that are gone, by reason"
-            Close::rows().for_each(|row| text.sample(&[row.name], &row.value));
+            Close::rows().iter().for_each(|row| text.sample(&[row.name], &row.value));
         counter handshake_refusals [reason] "clients that were not served, by reason"
-            stats::refusals().iter().for_each(|(reason, n)| text.sample(&[reason], n));
+            stats::refusals().iter().for_each(|row| text.sample(&[row.refusal], &row.value));
     }
 }
 

@@ -2,8 +2,9 @@
 //! process, the memory, and the proxy, by its names and in its order, so that scripts that read that
 //! page go on working. Then every other counter, by its own name.
 //!
-//! What this program has nothing of is 0: an event loop, worker processes, remote calls of its own,
-//! Diffie-Hellman. The processor's time is the process's own; idle is what is left of the time.
+//! What this program has no counterpart of is 0: an event loop, worker processes, remote calls of its
+//! own, Diffie-Hellman. Idle is the time since the start less the processor time of the process. One
+//! lock remembers when the page was last asked for.
 
 use std::fmt::{Display, Write};
 
@@ -162,7 +163,7 @@ fn buffers_and_http(page: &mut Page, live: &Live) {
     page.line("version", &format_args!("mtproxy-{version}"));
 }
 
-/// Every counter that stands nowhere above, and the secrets.
+/// The counters that are not on the page yet, the ends by reason, and the secrets.
 fn own(page: &mut Page, live: &Live) {
     page.line("aes_pwd_hash", &md5(live.facts.proxy_secret.as_ref()));
     for row in std::mem::take(&mut page.counters) {
@@ -200,8 +201,8 @@ fn ready_targets(live: &Live) -> u64 {
     ready
 }
 
-/// Time and processor's time since the page was last asked for, milliseconds; at first, since the
-/// start.
+/// Milliseconds since the page was last asked for, at first since the start, and the processor time of
+/// these.
 fn since_last_time(live: &Live) -> (u64, u64) {
     static LAST: Mutex<(u64, u64)> = Mutex::new((0, 0));
     let mut last = LAST.lock();
