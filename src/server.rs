@@ -237,9 +237,9 @@ fn watch_signals(requests: &Sender<MainTask>) {
             None => {
                 registry::sweep();
                 buffers::trim();
-                let (sum, words) = stats::refusals();
+                let (sum, line) = stats::refused();
                 if sum != shown {
-                    log::event(format_args!("refused {words}"));
+                    log::event(format_args!("{line}"));
                     shown = sum;
                 }
             }

@@ -1,7 +1,7 @@
 //! Statistics say what happened: names and order of the C program's page, and after scripted runs in
 //! both modes exact counts of clients, packets and bytes.
 
-use crate::support::client::Client;
+use crate::support::client::{self, Client};
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::direct_rig::{DirectRig, direct_proxy};
 use crate::support::framing::{Item, TRANSPORTS, Transport};
@@ -11,6 +11,7 @@ use crate::support::middle_proxy::Options;
 use crate::support::obfuscated2::Secret;
 use crate::support::programs::run;
 use crate::support::rig::{Rig, dialer};
+use crate::support::sockets;
 use crate::support::transfers::Ends;
 use crate::support::vectors::to_hex;
 use std::fs;
@@ -121,6 +122,63 @@ fn the_start_is_told() {
         ("mtproxy_handshake_seconds_count{dc=\"2\"}", 1),
         ("mtproxy_handshake_seconds_bucket{dc=\"2\",le=\"+Inf\"}", 1),
     ]);
+}
+
+/// By the names that Prometheus prescribes for any process, beside the older ones.
+#[test]
+fn the_process_is_told() {
+    let rig = Rig::with(&SERVING, Options::default());
+    let metrics = Figures::of_metrics(stats_address(&rig.proxy));
+    for (name, same) in [
+        ("process_start_time_seconds", "mtproxy_start_time_seconds"),
+        ("process_cpu_seconds_total", "mtproxy_cpu_seconds_total"),
+        (
+            "process_resident_memory_bytes",
+            "mtproxy_memory_bytes{kind=\"resident\"}",
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "mtproxy_memory_bytes{kind=\"virtual\"}",
+        ),
+    ] {
+        assert_eq!(metrics.text(name), metrics.text(same), "{name}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", pid(&rig))).expect("its limits");
+    let most = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let most = most.and_then(|line| line.split_whitespace().nth(3));
+    assert_eq!(Some(metrics.text("process_max_fds")), most);
+    // The standard ones, two listeners, the link to the middle proxy, and this request.
+    let open = metrics.number("process_open_fds");
+    assert!((7..50).contains(&open), "{open} open descriptors");
+}
+
+/// A client that isn't served is one refusal, and no other family of counters has it; the summary at exit
+/// shows what is not zero.
+#[test]
+fn a_refusal_has_one_name() {
+    let rig = Rig::with(&[&SERVING[..], &["-C", "1"]].concat(), Options::default());
+    let address = stats_address(&rig.proxy);
+    let there = rig.dial(Transport::Padded);
+    let refused = |figures: &Figures| {
+        figures.number("mtproxy_handshake_refusals_total{reason=\"limit\"}") > 0
+    };
+    drop(sockets::dial(rig.proxy.address()));
+    let metrics = wait_for(|| Figures::of_metrics(address), "a refusal", refused);
+    assert!(!metrics.has("mtproxy_accept_connection_limit_failed_total"));
+    assert!(!metrics.has("mtproxy_tls_refused_not_tls_total"));
+    Figures::of_stats(address).expect(&[
+        ("accept_connection_limit_failed", 1),
+        ("tls_refused_not_tls", 0),
+    ]);
+    there.leave();
+    let summary = rig.proxy.stop();
+    assert_eq!(summary.text("accept_connection_limit_failed"), "1");
+    assert!(
+        !format!("{summary:?}").contains("dropped_queries"),
+        "{summary:?}"
+    );
 }
 
 const PACKETS: usize = 5;

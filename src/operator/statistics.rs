@@ -1,4 +1,5 @@
-//! What the statistics need of the start, and the threads that serve them.
+//! The operator's side of the statistics: the facts that the pages tell of the start, what clients are
+//! told apart by, and one thread for each address that serves the pages. Called by `server` at start.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -11,11 +12,10 @@ use crate::middle::dcs::Dcs;
 use crate::operator::Fatal;
 use crate::operator::access::Secrets;
 use crate::operator::options::Config;
-use crate::operator::pages;
-use crate::operator::pages::{Facts, Site};
+use crate::operator::pages::{self, Facts, Site};
 use crate::stats;
 
-/// What they say of the start; the rest is filled in as it is known.
+/// What is known of the start so far; the rest is filled in as it becomes known.
 pub fn facts(config: &Config) -> Facts {
     Facts {
         started: Instant::now(),
@@ -33,7 +33,7 @@ pub fn facts(config: &Config) -> Facts {
     }
 }
 
-/// Says what clients are told apart by.
+/// Tells the counters by which secrets and data centres clients are told apart.
 pub fn set_up(secrets: &Secrets, dcs: Option<&Dcs>, table: &Table) {
     let (served, default) = match dcs {
         Some(dcs) => dcs.served(),
@@ -42,7 +42,7 @@ pub fn set_up(secrets: &Secrets, dcs: Option<&Dcs>, table: &Table) {
     stats::set_up(&secrets.entries, served, default);
 }
 
-/// Serves them, if that is asked for.
+/// Serves the pages, if --http-stats asks for them.
 pub fn start(
     config: &Config,
     sockets: &[Arc<TcpListener>],

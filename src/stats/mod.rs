@@ -1,24 +1,51 @@
-//! Counters: one table. A row declares the counter, its name (the C proxy's where it has one) and its
-//! meaning; all output derives from the rows. Also the reasons why connections end, one counter each.
+//! What the server counts: one row a counter, a gauge or a reason why a connection ended. Every thread
+//! counts here with plain atomic additions; both pages, the summary at exit and the line about refusals
+//! are made of the rows. What is counted by secret and data centre is in `traffic`, times in `times`;
+//! each has one short lock around its list.
 
 mod times;
 mod traffic;
 
+use std::fmt::Write;
+
 use crate::base::gauge::{Counter, Gauge};
 use crate::base::threads;
-use std::fmt::Write;
 
 pub use times::{Dials, Histogram, all_dials, dials};
 #[cfg(test)]
 pub use traffic::of as traffic_of;
-pub use traffic::{Guest, Traffic, all as all_traffic, labels, set_up};
+pub use traffic::{Figure, Guest, Label, Traffic, all as all_traffic, labels, set_up, sum};
 
-/// Name, meaning and value of a counter.
-pub type Row = (&'static str, &'static str, u64);
+/// A counter, gauge or reason, and its value now.
+pub struct Row {
+    /// Its name; the C program's where it has one.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// If it counts refused clients: the reason's name among the refusals, else empty.
+    pub refusal: &'static str,
+    /// The count.
+    pub value: u64,
+}
+
+/// Adds the row whose name, help and refusal are the lines of `text`. A call with one string takes fewer
+/// bytes of the program than an entry of a table.
+#[inline(never)]
+fn add(rows: &mut Vec<Row>, text: &'static str, value: u64) {
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (name, help, refusal) = (next(), next(), next());
+    rows.push(Row {
+        name,
+        help,
+        refusal,
+        value,
+    });
+}
 
 macro_rules! counters {
-    ($($name:ident: $help:literal,)*) => {
-        /// Every counter.
+    ($($name:ident: $help:literal $(refusal $reason:literal)?,)*) => {
+        /// The counters, except those of [`Traffic`].
         pub struct Stats {
             $(#[doc = $help] pub $name: Counter,)*
         }
@@ -27,37 +54,42 @@ macro_rules! counters {
         pub static STATS: Stats = Stats { $($name: Counter::new(),)* };
 
         /// Every counter, those of [`Traffic`] first.
-        pub fn rows() -> Vec<Row> {
-            let mut rows = traffic::sums();
-            let values = [$(STATS.$name.value(),)*];
-            add_rows(&mut rows, concat!($(stringify!($name), "\n", $help, "\n",)*), &values);
-            let bugs = "threads that ended by a bug; each cost one connection";
-            rows.push(("thread_panics", bugs, threads::PANICS.value()));
+        #[inline(never)] // small, not fast
+        pub fn counters() -> Vec<Row> {
+            let mut rows = traffic::rows();
+            $(add(
+                &mut rows,
+                concat!(stringify!($name), "\n", $help, $("\n", $reason)?),
+                STATS.$name.value(),
+            );)*
+            let panics = "thread_panics\nthreads that ended by a bug; each cost one connection";
+            add(&mut rows, panics, threads::PANICS.value());
             rows
         }
     };
 }
 
-/// Adds rows, of whose names and meanings the lines of `text` are: one string is smaller than a table
-/// of many.
-#[inline(never)]
-fn add_rows(rows: &mut Vec<Row>, text: &'static str, values: &[u64]) {
-    let mut lines = text.split('\n');
-    for value in values {
-        if let (Some(name), Some(help)) = (lines.next(), lines.next()) {
-            rows.push((name, help, *value));
+macro_rules! gauges {
+    ($($gauge:ident $name:ident: $help:literal,)*) => {
+        $(#[doc = $help] pub static $gauge: Gauge = Gauge::new();)*
+
+        /// Every gauge.
+        pub fn gauges() -> Vec<Row> {
+            let mut rows = Vec::new();
+            $(add(&mut rows, concat!(stringify!($name), "\n", $help), $gauge.value().into());)*
+            rows
         }
-    }
+    };
 }
 
 counters! {
     inbound_connections_accepted: "connections accepted on client ports",
-    accept_connection_limit_failed: "connections closed because of the client limit",
+    accept_connection_limit_failed: "connections closed because of the client limit" refusal "limit",
     accept_calls_failed: "calls to accept a connection that failed",
-    accept_thread_failed: "connections closed because no thread could be had",
+    accept_thread_failed: "connections closed because no thread could be had" refusal "accept_thread",
     tot_forwarded_simple_acks: "quick acks forwarded to clients",
     dropped_queries: "client packets dropped because no middle proxy was ready",
-    dropped_responses: "answers for unknown clients",
+    dropped_responses: "responses for unknown clients",
     dropped_simple_acks: "quick acks for unknown clients",
     filtered_queries: "client packets that are no message to forward",
     connections_failed_lru: "clients closed because memory was short",
@@ -71,33 +103,33 @@ counters! {
     direct_connects: "connections to data centres",
     direct_unknown_dcs: "clients of unknown data centres, sent to DC 2",
     tls_hellos_accepted: "fake-TLS hellos that proved a secret",
-    tls_refused_not_tls: "strangers: other bytes than a TLS hello",
-    tls_refused_malformed: "strangers: a hello that no Telegram client sends",
-    tls_refused_unknown_name: "strangers: a hello for a name that -D doesn't give",
-    tls_refused_bad_digest: "strangers: a hello that proves no secret",
-    tls_refused_skew: "strangers: a hello whose time stamp is too old or too new",
-    tls_refused_replay: "strangers: a hello that was used before",
-    tls_refused_incomplete: "strangers: silence or part of a hello until the deadline",
+    tls_refused_not_tls: "strangers: other bytes than a TLS hello" refusal "not_tls",
+    tls_refused_malformed: "strangers: a hello that no Telegram client sends" refusal "malformed_hello",
+    tls_refused_unknown_name: "strangers: a hello for a name that -D doesn't give" refusal "unknown_name",
+    tls_refused_bad_digest: "strangers: a hello that proves no secret" refusal "bad_digest",
+    tls_refused_skew: "strangers: a hello whose time stamp is too old or too new" refusal "skew",
+    tls_refused_replay: "strangers: a hello that was used before" refusal "replay",
+    tls_refused_incomplete: "strangers: silence or part of a hello until the deadline" refusal "incomplete_hello",
     mask_connections: "strangers that were shown the mask site",
     mask_refused_full: "strangers closed because --mask-max were there",
     mask_unreachable: "strangers closed because the mask site could not be reached",
     http_queries: "packets over HTTP forwarded",
     http_bad_headers: "requests over HTTP whose head was malformed",
-    stats_requests: "requests for statistics answered",
+    stats_requests: "requests for statistics that were served",
     stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
 }
 
-/// Clients that are connected.
+gauges! {
+    PENDING http_pending_queries: "packets over HTTP without a response yet",
+    DIRECT direct_connections: "connections to data centres",
+    STRANGERS mask_open_connections: "strangers at mask sites",
+}
+
+/// Clients that are connected, handshakes included.
 pub static CLIENTS: Gauge = Gauge::new();
-/// Connections to data centres.
-pub static DIRECT: Gauge = Gauge::new();
-/// HTTP requests without an answer yet.
-pub static PENDING: Gauge = Gauge::new();
-/// Strangers at mask sites.
-pub static STRANGERS: Gauge = Gauge::new();
 
 macro_rules! close_reasons {
-    ($($variant:ident $word:literal $help:literal,)*) => {
+    ($($variant:ident $word:ident: $help:literal $($refusal:ident)?,)*) => {
         /// Why a client's connection ended.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
@@ -105,119 +137,113 @@ macro_rules! close_reasons {
             $(#[doc = $help] $variant,)*
         }
 
-        const REASONS: &[(Close, &str, &str)] = &[$((Close::$variant, $word, $help),)*];
-        static CLOSED: [Counter; REASONS.len()] = [const { Counter::new() }; REASONS.len()];
+        static REASONS: [Reason; [$(Close::$variant),*].len()] = [$(Reason {
+            word: stringify!($word),
+            is_refusal: !stringify!($($refusal)?).is_empty(),
+            count: Counter::new(),
+        },)*];
     };
 }
 
+struct Reason {
+    word: &'static str,
+    /// Whether it means that a client was not served.
+    is_refusal: bool,
+    count: Counter,
+}
+
 close_reasons! {
-    ClientGone "client_gone" "the client closed",
-    ClientLost "client_lost" "the client's connection broke",
-    HandshakeTimeout "handshake_timeout" "no whole header within the deadline",
-    NoSecretFits "no_secret_fits" "the header fits no secret; read and discarded until the deadline",
-    Masked "masked" "a stranger, whom the mask site was to be shown",
-    BadRecord "bad_record" "in fake TLS an alert, or another record than data",
-    BadLength "bad_length" "a packet length that the transport forbids",
-    SecretFull "secret_full" "the secret's limit of clients is reached",
-    UnknownDc "unknown_dc" "no middle proxy is configured for the data centre",
-    NoBackend "no_backend" "no middle proxy became ready in time",
-    BackendLost "backend_lost" "the client's middle-proxy connection was lost",
-    BackendClosed "backend_closed" "the middle proxy asked to close",
-    DcUnreachable "dc_unreachable" "no address of the data centre could be reached",
-    DcClosed "dc_closed" "the data centre closed",
-    DcLost "dc_lost" "the connection to the data centre broke",
-    HalfOpen "half_open" "one half had ended and the other made no progress",
-    HttpDone "http_done" "an HTTP connection that was not to be kept was answered",
-    HttpRefused "http_refused" "a request over HTTP that is no client's",
-    HttpIdle "http_idle" "no further HTTP request in time, or not a whole one",
-    HttpLate "http_late" "no answer to an HTTP request in time",
-    Flood "flood" "too much unread",
-    Evicted "evicted" "memory was short",
-    Stalled "stalled" "the client did not fetch the rest in time",
-    NoThread "no_thread" "no thread for the client's writer",
-    Panicked "panicked" "a bug; it was logged",
-    Stopping "stopping" "the server stops",
+    ClientGone client_gone: "the client closed",
+    ClientLost client_lost: "the client's connection broke",
+    HandshakeTimeout handshake_timeout: "no whole header within the deadline" refusal,
+    NoSecretFits no_secret_fits: "the header fits no secret; read and discarded until the deadline" refusal,
+    Masked masked: "a stranger, whom the mask site was to be shown",
+    BadRecord bad_record: "in fake TLS an alert, or another record than data" refusal,
+    BadLength bad_length: "a packet length that the transport forbids" refusal,
+    SecretFull secret_full: "the secret's limit of clients is reached" refusal,
+    UnknownDc unknown_dc: "no middle proxy is configured for the data centre" refusal,
+    NoBackend no_backend: "no middle proxy became ready in time" refusal,
+    BackendLost backend_lost: "the client's middle-proxy connection was lost",
+    BackendClosed backend_closed: "the middle proxy asked to close",
+    DcUnreachable dc_unreachable: "no address of the data centre could be reached" refusal,
+    DcClosed dc_closed: "the data centre closed",
+    DcLost dc_lost: "the connection to the data centre broke",
+    HalfOpen half_open: "one half had ended and the other made no progress",
+    HttpDone http_done: "an HTTP connection that was not to be kept was served",
+    HttpRefused http_refused: "a request over HTTP that is no client's",
+    HttpIdle http_idle: "no further HTTP request in time, or not a whole one",
+    HttpLate http_late: "no response to an HTTP request in time",
+    Flood flood: "too much unread",
+    Evicted evicted: "memory was short",
+    Stalled stalled: "the client did not fetch the rest in time",
+    NoThread no_thread: "no thread for the client's writer" refusal,
+    Panicked panicked: "a bug; it was logged",
+    Stopping stopping: "the server stops",
 }
 
 impl Close {
     /// The word for the log and for the counter's name.
     pub fn word(self) -> &'static str {
-        REASONS.get(self as usize).map_or("", |(_, word, _)| word)
+        REASONS.get(self as usize).map_or("", |reason| reason.word)
     }
 
     /// Counts an end. To be called before the client can see it.
     pub fn counted(self) -> Close {
-        if let Some(counter) = CLOSED.get(self as usize) {
-            counter.add(1);
+        if let Some(reason) = REASONS.get(self as usize) {
+            reason.count.add(1);
         }
         self
     }
 
-    /// Every reason: its word, its meaning, and how many ended so.
-    pub fn rows() -> impl Iterator<Item = Row> {
-        let row = |(reason, word, help): &(Close, _, _)| (*word, *help, reason.value());
-        REASONS.iter().map(row)
-    }
-
-    /// How many ended so.
-    fn value(self) -> u64 {
-        CLOSED.get(self as usize).map_or(0, Counter::value)
+    /// Every reason, named by its word, and how many connections ended so.
+    #[inline(never)] // small, not fast
+    pub fn rows() -> Vec<Row> {
+        let rows = REASONS.iter().map(|reason| Row {
+            name: reason.word,
+            help: "",
+            refusal: if reason.is_refusal { reason.word } else { "" },
+            value: reason.count.value(),
+        });
+        rows.collect()
     }
 }
 
-/// All counters in one line of `name=value`.
-pub fn summary() -> String {
-    let mut out = format!("summary ext_connections={}", CLIENTS.value());
-    for (name, _, value) in rows() {
-        let _ = write!(out, " {name}={value}");
-    }
-    for (word, _, value) in Close::rows() {
-        let _ = write!(out, " closed_{word}={value}");
-    }
-    out
-}
-
-/// Refused clients so far, by reason.
-#[inline(never)] // else loops over it are unrolled
-pub fn refusal_rows() -> Vec<(&'static str, u64)> {
-    let mut rows = vec![
-        ("limit", STATS.accept_connection_limit_failed.value()),
-        ("accept_thread", STATS.accept_thread_failed.value()),
-    ];
-    let kinds = [
-        Close::HandshakeTimeout,
-        Close::NoSecretFits,
-        Close::BadRecord,
-        Close::SecretFull,
-        Close::BadLength,
-        Close::NoBackend,
-        Close::UnknownDc,
-        Close::DcUnreachable,
-        Close::NoThread,
-    ];
-    rows.extend(kinds.map(|kind| (kind.word(), kind.value())));
-    let strangers = [
-        ("not_tls", &STATS.tls_refused_not_tls),
-        ("malformed_hello", &STATS.tls_refused_malformed),
-        ("unknown_name", &STATS.tls_refused_unknown_name),
-        ("bad_digest", &STATS.tls_refused_bad_digest),
-        ("skew", &STATS.tls_refused_skew),
-        ("replay", &STATS.tls_refused_replay),
-        ("incomplete_hello", &STATS.tls_refused_incomplete),
-    ];
-    rows.extend(strangers.map(|(word, counter)| (word, counter.value())));
+/// The rows that count clients that were not served.
+#[inline(never)] // small, not fast
+pub fn refusals() -> Vec<Row> {
+    let mut rows = counters();
+    rows.append(&mut Close::rows());
+    rows.retain(|row| !row.refusal.is_empty());
     rows
 }
 
-/// The same as `word=count`, and their sum.
-pub fn refusals() -> (u64, String) {
-    let (mut sum, mut words) = (0, String::new());
-    for (word, n) in refusal_rows() {
-        let space = if words.is_empty() { "" } else { " " };
-        let _ = write!(words, "{space}{word}={n}");
-        sum += n;
+/// The log line about refusals, and their sum.
+pub fn refused() -> (u64, String) {
+    let (mut sum, mut line) = (0, String::from("refused"));
+    for row in refusals() {
+        sum += row.value;
+        append(&mut line, "", row.refusal, row.value);
     }
-    (sum, words)
+    (sum, line)
+}
+
+/// The log line at exit: the counters that are not zero.
+pub fn summary() -> String {
+    let mut line = format!("summary ext_connections={}", CLIENTS.value());
+    for row in counters() {
+        append(&mut line, "", row.name, row.value);
+    }
+    for row in Close::rows() {
+        append(&mut line, "closed_", row.name, row.value);
+    }
+    line
+}
+
+#[inline(never)] // small, not fast
+fn append(line: &mut String, prefix: &str, name: &str, value: u64) {
+    if value > 0 {
+        let _ = write!(line, " {prefix}{name}={value}");
+    }
 }
 
 #[cfg(test)]
@@ -234,21 +260,37 @@ mod tests {
 
     #[test]
     fn rows_are_documented_and_unique() {
-        let mut names: Vec<&str> = rows().iter().map(|r| r.0).collect();
-        names.extend(REASONS.iter().map(|r| r.1));
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count);
-        assert!(rows().iter().all(|r| !r.1.is_empty()));
+        let rows: Vec<Row> = counters().into_iter().chain(gauges()).collect();
+        assert!(rows.iter().all(|row| !row.help.is_empty()));
+        let reasons = refusals().into_iter().map(|row| row.refusal);
+        for mut names in [
+            rows.iter()
+                .map(|row| row.name)
+                .chain(Close::rows().iter().map(|row| row.name))
+                .collect(),
+            reasons.collect::<Vec<_>>(),
+        ] {
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count);
+        }
     }
 
     #[test]
-    fn the_summary_has_every_row() {
-        let text = summary();
-        for (name, ..) in rows() {
-            assert!(text.contains(&format!(" {name}=")), "{name}");
+    fn the_log_shows_what_is_not_zero() {
+        Close::NoSecretFits.counted();
+        STATS.tls_refused_malformed.add(1);
+        let (sum, refused) = refused();
+        assert!(sum >= 2);
+        for (line, shown) in [
+            (&refused, " no_secret_fits="),
+            (&refused, " malformed_hello="),
+            (&summary(), " closed_no_secret_fits="),
+            (&summary(), " tls_refused_malformed="),
+        ] {
+            assert!(line.contains(shown), "{shown} in {line}");
+            assert!(!line.contains("mask_unreachable="), "{line}");
         }
-        assert!(text.contains(" closed_client_gone="));
     }
 }

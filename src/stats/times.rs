@@ -1,24 +1,24 @@
 //! How long it took to reach Telegram: histograms by data centre.
 
-use crate::base::lock::Mutex;
 use std::time::Duration;
 
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
 
 use crate::base::gauge::Counter;
+use crate::base::lock::Mutex;
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Default)]
 pub struct Histogram {
-    /// How often at most so many milliseconds, and more than the bound before; the last one has none.
+    /// Durations above the previous bucket's bound and up to this one's; the last bucket has no bound.
     counts: [Counter; TIME_BUCKETS.len() + 1],
     micros: Counter,
 }
 
 impl Histogram {
-    /// Counts one that took so long.
-    #[inline(never)] // a bucket after the other
+    /// Counts one duration.
+    #[inline(never)] // else the search is unrolled
     pub fn add(&self, time: Duration) {
         let fits = |most: &u16| time <= Duration::from_millis((*most).into());
         let place = TIME_BUCKETS.iter().position(fits);
@@ -28,7 +28,7 @@ impl Histogram {
         self.micros.add(time.as_micros() as u64);
     }
 
-    /// How often at most as long as each bound, then how often in all.
+    /// How many were at most as long as each bound, then how many there are in all.
     pub fn cumulative(&self) -> [u64; TIME_BUCKETS.len() + 1] {
         let mut sum = 0;
         self.counts.each_ref().map(|count| {
@@ -37,7 +37,7 @@ impl Histogram {
         })
     }
 
-    /// The sum of all times, microseconds.
+    /// The sum of all durations, microseconds.
     pub fn micros(&self) -> u64 {
         self.micros.value()
     }
@@ -49,13 +49,13 @@ pub struct Dials {
     pub dc: DcId,
     /// TCP's part.
     pub connect: Histogram,
-    /// Nonces and handshake, which only middle proxies have.
+    /// The nonces and the handshake that middle proxies want; direct mode has none.
     pub handshake: Histogram,
 }
 
 static DIALS: Mutex<Vec<&Dials>> = Mutex::new(Vec::new());
 
-/// Those of a data centre.
+/// The entry of a data centre, made when it is first dialled.
 pub fn dials(dc: DcId) -> &'static Dials {
     let mut all = DIALS.lock();
     if let Some(dials) = all.iter().find(|dials| dials.dc == dc) {
@@ -71,7 +71,7 @@ pub fn dials(dc: DcId) -> &'static Dials {
     dials
 }
 
-/// Those of every data centre that was dialled.
+/// The entries of all data centres that were dialled.
 pub fn all_dials() -> Vec<&'static Dials> {
     DIALS.lock().clone()
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_fall_into_their_buckets() {
+    fn durations_fall_into_their_buckets() {
         let histogram = Histogram::default();
         for micros in [0, 5_000, 5_001, 99_000, 5_000_000, 5_000_001] {
             histogram.add(Duration::from_micros(micros));

@@ -1,20 +1,19 @@
-//! Clients and what they moved, by what they have in common: the secret that they know, their data
-//! centre and their transport. One set of counters for each combination that has come, for the life
-//! of the process; totals, and figures by secret or by data centre, are sums of these. So a packet
+//! Clients that have proven a secret, and what they moved, by what they have in common: the secret, the
+//! data centre and the transport. There is one set of counters for each combination that occurred, for
+//! the life of the process; totals, and figures by secret or data centre, are sums of these. So a packet
 //! costs as many additions as if there were totals only.
 //!
 //! Combinations are bounded: ids that are not served count for the data centre that serves them.
 
-use crate::base::lock::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{MutexGuard, OnceLock};
+use std::sync::OnceLock;
 
 use mtproxy::formats::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
-use super::{Close, Row, add_rows};
-use crate::base::gauge::Counter;
+use super::{Close, Row, add};
+use crate::base::gauge::{Counter, Gauge, Place};
+use crate::base::lock::Mutex;
 
 macro_rules! traffic {
     ($($field:ident $name:ident: $help:literal,)*) => {
@@ -27,27 +26,24 @@ macro_rules! traffic {
             /// How they frame packets; None over HTTP.
             pub transport: Option<Transport>,
             /// How many are connected now.
-            pub open: AtomicU32,
+            pub open: Gauge,
             $(#[doc = $help] pub $field: Counter,)*
         }
 
         impl Traffic {
             const fn new(secret: usize, dc: DcId, transport: Option<Transport>) -> Traffic {
-                let open = AtomicU32::new(0);
-                Traffic { secret, dc, transport, open, $($field: Counter::new(),)* }
+                Traffic { secret, dc, transport, open: Gauge::new(), $($field: Counter::new(),)* }
             }
         }
 
-        /// Name, meaning and sum of each of these counters.
-        pub fn sums() -> Vec<Row> {
-            let mut sums = [$(stringify!($field),)*].map(|_| 0);
-            for traffic in kinds().iter() {
-                for (sum, value) in sums.iter_mut().zip([$(traffic.$field.value(),)*]) {
-                    *sum += value;
-                }
-            }
-            let mut rows = Vec::with_capacity(64);
-            add_rows(&mut rows, concat!($(stringify!($name), "\n", $help, "\n",)*), &sums);
+        /// The sum of each of these counters.
+        pub fn rows() -> Vec<Row> {
+            let (all, mut rows) = (all(), Vec::with_capacity(64));
+            $(add(
+                &mut rows,
+                concat!(stringify!($name), "\n", $help),
+                sum(&all, &|_| true, |traffic| traffic.$field.value()),
+            );)*
             rows
         }
     };
@@ -56,49 +52,56 @@ macro_rules! traffic {
 traffic! {
     clients ext_connections_created: "clients whose handshake was accepted",
     queries tot_forwarded_queries: "client packets forwarded to middle proxies",
-    answers tot_forwarded_responses: "answers forwarded to clients",
+    answers tot_forwarded_responses: "responses forwarded to clients",
     query_bytes forwarded_query_bytes: "bytes of client packets forwarded",
-    answer_bytes forwarded_response_bytes: "bytes of answers forwarded",
+    answer_bytes forwarded_response_bytes: "bytes of responses forwarded",
     direct_up_bytes direct_up_bytes: "bytes relayed to data centres",
     direct_down_bytes direct_down_bytes: "bytes relayed from data centres",
 }
 
+/// A figure of one combination.
+pub type Figure = fn(&Traffic) -> u64;
+
 impl Traffic {
-    /// Bytes upwards, whatever the way.
+    /// Bytes upwards, whatever the road.
     pub fn up_bytes(&self) -> u64 {
         self.query_bytes.value() + self.direct_up_bytes.value()
     }
 
-    /// Bytes downwards, whatever the way.
+    /// Bytes downwards, whatever the road.
     pub fn down_bytes(&self) -> u64 {
         self.answer_bytes.value() + self.direct_down_bytes.value()
     }
+}
+
+/// Sums a figure over the combinations that fit.
+#[inline(never)] // small, not fast
+pub fn sum(all: &[&Traffic], fits: &dyn Fn(&Traffic) -> bool, figure: Figure) -> u64 {
+    let fitting = all.iter().filter(|traffic| fits(traffic));
+    fitting.map(|traffic| figure(traffic)).sum()
 }
 
 /// A secret, and who uses it.
 pub struct Label {
     /// Its label; may be empty.
     pub name: String,
-    /// How many clients at a time it is for.
+    /// How many clients it admits at a time.
     pub limit: Option<u32>,
     /// How many are connected now.
-    pub open: AtomicU32,
+    pub open: Gauge,
     /// Clients refused because of the limit.
     pub refused: Counter,
 }
 
-struct Setup {
+/// What clients are told apart by.
+struct Known {
     labels: Vec<Label>,
     served: Vec<DcId>,
     default: DcId,
 }
 
-static SETUP: OnceLock<Setup> = OnceLock::new();
-static KINDS: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
-
-fn kinds() -> MutexGuard<'static, Vec<&'static Traffic>> {
-    KINDS.lock()
-}
+static KNOWN: OnceLock<Known> = OnceLock::new();
+static ALL: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
 
 /// Says what secrets there are, in their order, which data centres are served, and which of them
 /// serves clients of all others. To be called once, before the first client.
@@ -106,11 +109,11 @@ pub fn set_up(secrets: &[SecretEntry], served: Vec<DcId>, default: DcId) {
     let label = |entry: &SecretEntry| Label {
         name: entry.label.clone().unwrap_or_default(),
         limit: entry.limit,
-        open: AtomicU32::new(0),
+        open: Gauge::new(),
         refused: Counter::new(),
     };
     let labels = secrets.iter().map(label).collect();
-    let _ = SETUP.set(Setup {
+    let _ = KNOWN.set(Known {
         labels,
         served,
         default,
@@ -119,78 +122,74 @@ pub fn set_up(secrets: &[SecretEntry], served: Vec<DcId>, default: DcId) {
 
 /// The secrets, in their order.
 pub fn labels() -> &'static [Label] {
-    SETUP.get().map_or(&[], |setup| &setup.labels)
+    KNOWN.get().map_or(&[], |known| &known.labels)
 }
 
-/// Every combination that has come so far.
+/// Every combination that occurred so far.
 pub fn all() -> Vec<&'static Traffic> {
-    kinds().clone()
+    ALL.lock().clone()
 }
 
 /// The counters of a combination.
 pub fn of(secret: usize, dc: DcId, transport: Option<Transport>) -> &'static Traffic {
-    let dc = match SETUP.get() {
-        Some(setup) if !setup.served.contains(&dc) => setup.default,
+    let dc = match KNOWN.get() {
+        Some(known) if !known.served.contains(&dc) => known.default,
         _ => dc,
     };
-    let mut kinds = kinds();
+    let mut all = ALL.lock();
     let same = |t: &&&Traffic| t.secret == secret && t.dc == dc && t.transport == transport;
-    if let Some(traffic) = kinds.iter().find(same) {
+    if let Some(traffic) = all.iter().find(same) {
         return traffic;
     }
     let traffic = Box::leak(Box::new(Traffic::new(secret, dc, transport)));
-    kinds.push(traffic);
+    all.push(traffic);
     traffic
 }
 
-/// A client whose handshake is done, among those that are like it. Leaves when dropped.
+/// A client that has proven a secret, counted among those of its secret and of its combination until it
+/// is dropped.
 pub struct Guest {
     /// Counts what it moves.
     pub traffic: &'static Traffic,
-    counted: bool,
+    is_counted: bool,
+    _places: (Option<Place<&'static Gauge>>, Place<&'static Gauge>),
 }
 
 impl Guest {
-    /// Enters; None, and counted as refused, if the secret's limit of clients is reached.
+    /// Enters; None, and counted as refused, if the secret's limit of clients is reached. Where no secret
+    /// is set, all clients are of secret 0.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(secret: usize, dc: DcId, transport: Option<Transport>) -> Option<Guest> {
-        if let Some(label) = labels().get(secret) {
-            let more = |open: u32| {
-                let open = open.checked_add(1)?;
-                label.limit.is_none_or(|most| open <= most).then_some(open)
-            };
-            let result = label
-                .open
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-            if result.is_err() {
-                label.refused.add(1);
-                return None;
+        let place = match labels().get(secret) {
+            Some(label) => {
+                let place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
+                if place.is_none() {
+                    label.refused.add(1);
+                }
+                Some(place?)
             }
-        }
+            None => None,
+        };
         let traffic = of(secret, dc, transport);
-        traffic.open.fetch_add(1, Ordering::Relaxed);
         traffic.clients.add(1);
         Some(Guest {
             traffic,
-            counted: false,
+            is_counted: false,
+            _places: (place, Gauge::enter(&traffic.open)),
         })
     }
 
     /// Counts why it ended. To be called before the client can see it.
     pub fn ended(&mut self, reason: Close) -> Close {
-        self.counted = true;
+        self.is_counted = true;
         reason.counted()
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if !self.counted {
+        if !self.is_counted {
             Close::Panicked.counted();
-        }
-        self.traffic.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(label) = labels().get(self.traffic.secret) {
-            label.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -212,10 +211,10 @@ mod tests {
         assert!(enter(1).is_none());
         assert_eq!((bob.name.as_str(), bob.refused.value()), ("bob", 1));
         drop(first);
-        assert_eq!(bob.open.load(Ordering::Relaxed), 1);
+        assert_eq!(bob.open.value(), 1);
         let third = enter(-300).unwrap();
         assert!(std::ptr::eq(third.traffic, second.traffic));
-        assert_eq!(third.traffic.open.load(Ordering::Relaxed), 2);
+        assert_eq!(third.traffic.open.value(), 2);
         assert_eq!(third.traffic.clients.value(), 2);
         third.traffic.query_bytes.add(5);
         third.traffic.direct_up_bytes.add(6);
@@ -227,6 +226,6 @@ mod tests {
         let many: Vec<Guest> = (0..5)
             .map(|_| Guest::enter(0, DcId(2), Some(Transport::Abridged)).unwrap())
             .collect();
-        assert_eq!(labels()[0].open.load(Ordering::Relaxed), many.len() as u32);
+        assert_eq!(labels()[0].open.value(), many.len() as u32);
     }
 }

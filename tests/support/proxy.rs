@@ -230,8 +230,10 @@ impl Event {
             .unwrap_or_else(|_| panic!("{key} is no number in {self:?}"))
     }
 
+    /// A counter; those that are zero are not in the line.
     pub fn count(&self, key: &str) -> u64 {
-        self.text(key)
+        let count = self.0.get(key).map_or("0", String::as_str);
+        count
             .parse()
             .unwrap_or_else(|_| panic!("{key} is no count in {self:?}"))
     }

@@ -1,28 +1,50 @@
-//! Prometheus's text format 0.0.4: families with their help and type, samples with labels. Nothing here
-//! is inlined: it is called a hundred times and needs to be small, not fast.
+//! Prometheus's text format 0.0.4: families with help and type, samples with labels. Written by
+//! `metrics`; all text but the values of labels is the program's own. Nothing here is inlined: it is
+//! called a hundred times and needs to be small, not fast.
 
-use std::fmt::Write;
+use std::fmt::{Display, Formatter, Result, Write};
 
-use Value::{Micros, Whole};
+use mtproxy::limits::TIME_BUCKETS;
+use mtproxy::proto::wire::DcId;
 
-/// Names and values.
-type Labels<'a> = [(&'a str, &'a str)];
+use crate::stats::Histogram;
 
-/// What a value is counted in.
-#[derive(Clone, Copy)]
-pub enum Value {
-    /// Whatever the family counts.
-    Whole(u64),
-    /// Shown in seconds.
-    Micros(u64),
+/// A number of small units, and how many decimals they are when it is shown in whole ones.
+pub struct Decimal(u64, u32);
+
+/// Milliseconds shown as seconds, and other thousandths.
+pub fn thousandths(n: u64) -> Decimal {
+    Decimal(n, 3)
+}
+
+/// Microseconds shown as seconds, and other millionths.
+pub fn millionths(n: u64) -> Decimal {
+    Decimal(n, 6)
+}
+
+impl Display for Decimal {
+    #[inline(never)]
+    fn fmt(&self, f: &mut Formatter) -> Result {
+        let Decimal(n, digits) = *self;
+        let whole = 10_u64.pow(digits);
+        write!(
+            f,
+            "{}.{:0width$}",
+            n / whole,
+            n % whole,
+            width = digits as usize
+        )
+    }
 }
 
 /// A page.
 pub struct Text {
-    /// What there is of it.
+    /// What is written of it.
     pub out: String,
-    /// Whose samples come now.
+    /// The name of the family whose samples follow.
     family: String,
+    /// The names of its labels, with spaces between them.
+    labels: &'static str,
 }
 
 impl Text {
@@ -31,77 +53,93 @@ impl Text {
         Text {
             out: String::with_capacity(32 << 10),
             family: String::new(),
+            labels: "",
         }
     }
 
-    /// Begins a family.
+    /// Begins the family whose kind, name, labels and help are the lines of `row`.
     #[inline(never)]
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.family.clear();
-        let _ = write!(self.family, "mtproxy_{name}");
+    pub fn row(&mut self, row: &'static str) {
+        let mut lines = row.split('\n');
+        let mut next = || lines.next().unwrap_or_default();
+        self.family(next(), next(), next(), next());
+    }
+
+    /// Begins a family. A counter's name gets the ending that counters have, and every name the
+    /// program's prefix, except those that Prometheus prescribes for any process.
+    #[inline(never)]
+    pub fn family(&mut self, kind: &str, name: &str, labels: &'static str, help: &str) {
+        let prefix = if name.starts_with("process_") {
+            ""
+        } else {
+            "mtproxy_"
+        };
+        let ending = if kind == "counter" { "_total" } else { "" };
+        self.family = [prefix, name, ending].concat();
+        self.labels = labels;
         let name = &self.family;
         let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    /// The same of what may fall.
+    /// The only value of a family without labels.
     #[inline(never)]
-    pub fn gauge(&mut self, name: &str, help: &str) {
-        self.family(name, "gauge", help);
+    pub fn value(&mut self, value: &dyn Display) {
+        self.suffixed("", &[], value);
     }
 
-    /// The same of what only grows; `name` without what counters' names end in.
+    /// A value of the family, with a value of each label.
     #[inline(never)]
-    pub fn counter(&mut self, name: &str, help: &str) {
-        let name = [name, "_total"].concat();
-        self.family(&name, "counter", help);
-    }
-
-    /// A value of the family.
-    #[inline(never)]
-    pub fn sample(&mut self, labels: &Labels, value: Value) {
+    pub fn sample(&mut self, labels: &[&str], value: &dyn Display) {
         self.suffixed("", labels, value);
     }
 
-    /// The same, the family's name with something behind it.
-    #[inline(never)]
-    pub fn suffixed(&mut self, suffix: &str, labels: &Labels, value: Value) {
-        self.out.push_str(&self.family);
-        self.out.push_str(suffix);
-        for (number, (name, value)) in labels.iter().enumerate() {
-            self.out.push(if number == 0 { '{' } else { ',' });
-            self.out.push_str(name);
-            self.out.push_str("=\"");
-            self.escaped(value);
-            self.out.push('"');
+    /// A value for each value of the family's one label.
+    pub fn samples(&mut self, values: &[(&str, impl Display)]) {
+        for (label, value) in values {
+            self.sample(&[label], value);
         }
-        let _ = match value {
-            Whole(n) => write!(self.out, "{} {n}", closing(labels)),
-            Micros(n) => write!(
-                self.out,
-                "{} {}.{:06}",
-                closing(labels),
-                n / 1_000_000,
-                n % 1_000_000
-            ),
-        };
-        self.out.push('\n');
+    }
+
+    /// A histogram of the family, whose labels are a data centre and `le`.
+    #[inline(never)]
+    pub fn histogram(&mut self, dc: DcId, histogram: &Histogram) {
+        let dc = &dc.0.to_string();
+        let mut all = 0;
+        for (place, count) in histogram.cumulative().into_iter().enumerate() {
+            let bound = TIME_BUCKETS
+                .get(place)
+                .map(|most| thousandths((*most).into()).to_string());
+            self.suffixed("_bucket", &[dc, bound.as_deref().unwrap_or("+Inf")], &count);
+            all = count;
+        }
+        self.suffixed("_sum", &[dc], &millionths(histogram.micros()));
+        self.suffixed("_count", &[dc], &all);
     }
 
     #[inline(never)]
-    fn escaped(&mut self, value: &str) {
-        for c in value.chars() {
-            match c {
-                '\\' => self.out.push_str("\\\\"),
-                '"' => self.out.push_str("\\\""),
-                '\n' => self.out.push_str("\\n"),
-                c => self.out.push(c),
-            }
+    fn suffixed(&mut self, suffix: &str, labels: &[&str], value: &dyn Display) {
+        let _ = write!(self.out, "{}{suffix}", self.family);
+        for (number, (name, value)) in self.labels.split(' ').zip(labels).enumerate() {
+            let begin = if number == 0 { '{' } else { ',' };
+            let _ = write!(self.out, "{begin}{name}=\"{}\"", Escaped(value));
         }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.out, "{end} {value}");
     }
 }
 
-fn closing(labels: &Labels) -> &'static str {
-    if labels.is_empty() { "" } else { "}" }
+/// A label's value.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut Formatter) -> Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            c => f.write_char(c),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -111,11 +149,33 @@ mod tests {
     #[test]
     fn samples_and_escapes() {
         let mut text = Text::new();
-        text.counter("a", "help");
-        text.sample(&[], Whole(3));
-        text.sample(&[("x", "\\ \"\n"), ("y", "é")], Micros(1_000_020));
+        text.family("counter", "a", "x y", "help");
+        text.value(&3);
+        text.sample(&["\\ \"\n", "é"], &millionths(1_000_020));
+        text.family("gauge", "process_b", "", "help");
         let wanted = "# HELP mtproxy_a_total help\n# TYPE mtproxy_a_total counter\n\
-                      mtproxy_a_total 3\nmtproxy_a_total{x=\"\\\\ \\\"\\n\",y=\"é\"} 1.000020\n";
+                      mtproxy_a_total 3\nmtproxy_a_total{x=\"\\\\ \\\"\\n\",y=\"é\"} 1.000020\n\
+                      # HELP process_b help\n# TYPE process_b gauge\n";
         assert_eq!(text.out, wanted);
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative_and_ends_with_everything() {
+        let (mut text, times) = (Text::new(), Histogram::default());
+        for millis in [1, 7, 60_000] {
+            times.add(std::time::Duration::from_millis(millis));
+        }
+        text.family("histogram", "t_seconds", "dc le", "help");
+        text.histogram(DcId(2), &times);
+        for line in [
+            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"0.005\"} 1\n",
+            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"0.010\"} 2\n",
+            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"5.000\"} 2\n",
+            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"+Inf\"} 3\n",
+            "mtproxy_t_seconds_sum{dc=\"2\"} 60.008000\n",
+            "mtproxy_t_seconds_count{dc=\"2\"} 3\n",
+        ] {
+            assert!(text.out.contains(line), "{line} in {}", text.out);
+        }
     }
 }

@@ -1,23 +1,24 @@
-//! What both pages show besides the counters: facts of the start, and what is so at this moment.
-//! Collected when somebody asks, under short locks, none of which is held while a page is sent.
+//! What both pages show besides the counters: facts that were settled at start, and figures of this
+//! moment. A page's thread collects them when it is asked, under short locks, none of which is held while
+//! the page is sent. What proc(5) doesn't tell, as in a chroot without /proc, is 0.
 
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use mtproxy::crypto::middle_key;
 
-use crate::base::buffers;
-use crate::base::buffers::Usage;
+use crate::base::buffers::{self, Usage};
 use crate::base::clock;
 use crate::base::lock::Mutex;
 use crate::door::replay::Seen;
 use crate::middle::dcs::{Set, Snapshot};
 use crate::middle::registry;
-use crate::stats::{self, CLIENTS, DIRECT, Traffic};
+use crate::stats::{self, CLIENTS, DIRECT, Figure, Traffic};
 
-/// What does not change.
+/// What is settled at start.
 pub struct Facts {
     /// When the process started.
     pub started: Instant,
@@ -41,7 +42,7 @@ pub struct Facts {
     pub has_tag: bool,
     /// Clients at a time.
     pub most_clients: u32,
-    /// With fake TLS.
+    /// The hellos that were seen, with fake TLS.
     pub replays: Option<Arc<Mutex<Seen>>>,
 }
 
@@ -61,28 +62,34 @@ pub struct FileFacts {
 
 impl FileFacts {
     /// Of a file that was just read.
-    pub fn new(path: &std::path::Path, bytes: &[u8]) -> FileFacts {
+    pub fn new(path: &Path, bytes: &[u8]) -> FileFacts {
         FileFacts {
             name: path.display().to_string(),
             size: bytes.len(),
             md5: middle_key::fingerprint(bytes),
             loaded_at: clock::unix(),
-            modified: std::fs::metadata(path).and_then(|m| m.modified()).ok(),
+            modified: fs::metadata(path).and_then(|m| m.modified()).ok(),
         }
     }
 }
 
-/// What is so now.
-pub struct Live {
+/// The figures of one moment.
+pub struct Live<'a> {
+    pub facts: &'a Facts,
     /// Unix seconds.
     pub now: u64,
+    /// When the figures were collected.
     pub begun: Instant,
-    /// Milliseconds since the start, and of these, those that processors worked for us.
+    /// Milliseconds since the start.
     pub uptime: u64,
+    /// Milliseconds that processors worked for the process.
     pub cpu: u64,
     /// Bytes: the address space, what of it is in memory, and of data.
     pub memory: [u64; 3],
     pub threads: u64,
+    /// Descriptors that are open, and how many may be.
+    pub descriptors: u64,
+    pub most_descriptors: u64,
     /// Connected clients, handshakes included.
     pub clients: u64,
     /// Those of them whose handshake is done.
@@ -97,8 +104,9 @@ pub struct Live {
     pub queued: [u64; 2],
 }
 
-impl Live {
-    pub fn collect(facts: &Facts) -> Live {
+impl Live<'_> {
+    /// The figures of this moment.
+    pub fn collect(facts: &Facts) -> Live<'_> {
         let status = proc("/proc/self/status");
         let kib = |name| number_behind(&status, name) * 1024;
         let traffic = stats::all_traffic();
@@ -106,16 +114,18 @@ impl Live {
         let (up, down) = registry::queued();
         let links = sets.iter().flat_map(|set| &set.ready);
         let in_channels: usize = links.map(|link| link.queued()).sum();
-        let open = sum(&traffic, &|_| true, open);
         Live {
+            facts,
             now: clock::unix(),
             begun: Instant::now(),
             uptime: facts.started.elapsed().as_millis() as u64,
             cpu: cpu_of(&proc("/proc/self/stat")),
             memory: [kib("VmSize:"), kib("VmRSS:"), kib("VmData:")],
             threads: number_behind(&status, "Threads:"),
+            descriptors: fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() as u64),
+            most_descriptors: number_behind(&proc("/proc/self/limits"), "Max open files"),
             clients: CLIENTS.value().into(),
-            open,
+            open: stats::sum(&traffic, &|_| true, open),
             direct: DIRECT.value().into(),
             traffic,
             sets,
@@ -128,30 +138,25 @@ impl Live {
     pub fn links(&self) -> u64 {
         self.sets.iter().map(|set| set.ready.len() as u64).sum()
     }
-}
 
-/// What is taken of the traffic of one kind.
-pub type Figure = fn(&Traffic) -> u64;
+    /// Sums a figure of all traffic that fits.
+    pub fn sum(&self, fits: &dyn Fn(&Traffic) -> bool, figure: Figure) -> u64 {
+        stats::sum(&self.traffic, fits, figure)
+    }
+}
 
 /// Clients connected now.
 pub fn open(traffic: &Traffic) -> u64 {
-    traffic.open.load(Ordering::Relaxed).into()
-}
-
-/// Sums a figure of all traffic that fits.
-#[inline(never)]
-pub fn sum(traffic: &[&Traffic], fits: &dyn Fn(&Traffic) -> bool, of: Figure) -> u64 {
-    let fitting = traffic.iter().filter(|t| fits(t));
-    fitting.map(|t| of(t)).sum()
+    traffic.open.value().into()
 }
 
 /// A file of ours in proc(5); nothing if it can't be read.
 #[inline(never)]
 fn proc(path: &str) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_default()
+    fs::read(path).unwrap_or_default()
 }
 
-/// The number behind a name at the start of a line; 0 if there is none.
+/// The first number behind a name at the start of a line; 0 if there is none.
 #[inline(never)]
 fn number_behind(text: &[u8], name: &str) -> u64 {
     let mut lines = text.split(|byte| *byte == b'\n');
@@ -159,18 +164,19 @@ fn number_behind(text: &[u8], name: &str) -> u64 {
     number(found.unwrap_or_default())
 }
 
-/// The digits among these bytes, as a number.
+/// The first number among these bytes.
 #[inline(never)]
 fn number(text: &[u8]) -> u64 {
-    let digits = text.iter().filter(|byte| byte.is_ascii_digit());
+    let digits = text.iter().skip_while(|byte| !byte.is_ascii_digit());
+    let digits = digits.take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |sum, digit| {
         sum.wrapping_mul(10) + u64::from(digit - b'0')
     })
 }
 
-/// What processors have worked for this process, milliseconds: of the line of proc(5)'s stat. The name
-/// in parentheses may hold anything; fields 14 and 15 of all are user and system time in hundredths of
-/// a second.
+/// The processor time of this process in milliseconds, from the line of proc(5)'s stat. The name in
+/// parentheses may hold anything; fields 14 and 15, counted from the line's beginning, are user and
+/// system time in hundredths of a second.
 #[inline(never)]
 fn cpu_of(stat: &[u8]) -> u64 {
     let behind = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);
@@ -191,6 +197,8 @@ mod tests {
         assert_eq!(number_behind(status, "VmSize:"), 12);
         assert_eq!(number_behind(status, "Threads:"), 3);
         assert_eq!(number_behind(status, "VmRSS:"), 0);
+        let limits = b"Max open files            1024                 524288               files\n";
+        assert_eq!(number_behind(limits, "Max open files"), 1_024);
         let own = proc("/proc/self/status");
         assert!(number_behind(&own, "VmRSS:") > 0 && number_behind(&own, "Threads:") > 0);
     }

@@ -1,118 +1,114 @@
-//! `/metrics`: everything that is counted, in Prometheus's text format 0.0.4. Each counter of the table
-//! is a family of its own; what is counted by reason, data centre or secret has labels.
+//! `/metrics`: everything that is counted, in Prometheus's text format 0.0.4, one row a family. Counters
+//! and gauges without labels come from the rows of `stats`; what has labels, or is only known when the
+//! page is asked for, has its row here.
+//!
+//! A refused client is counted in `handshake_refusals` alone, by reason, so that no sum counts it twice;
+//! `/stats` and the summary have the counters behind it by their own names.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use mtproxy::limits::{REPLAY_ENTRIES, TIME_BUCKETS};
+use mtproxy::limits::REPLAY_ENTRIES;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
+use super::exposition::{Text, millionths, thousandths};
+use super::live::{Live, open};
 use crate::base::threads;
-use crate::middle::link::Link;
-use crate::operator::pages::exposition::Value::{Micros, Whole};
-use crate::operator::pages::exposition::{Text, Value};
-use crate::operator::pages::live::{Facts, Figure, Live, open, sum};
-use crate::stats::{self, Close, Histogram, Traffic};
+use crate::stats::{self, Close, Traffic};
+
+/// Writes families. A row is kind, name, labels, help, and what writes the samples.
+macro_rules! families {
+    ($text:ident: $($kind:ident $name:ident [$($label:ident)*] $help:literal $samples:expr;)*) => {
+        $(
+            $text.row(concat!(
+                stringify!($kind), "\n", stringify!($name), "\n", stringify!($($label)*), "\n", $help
+            ));
+            $samples;
+        )*
+    };
+}
 
 /// The page.
-pub fn render(facts: &Facts, live: &Live) -> String {
+pub fn render(live: &Live) -> String {
     let mut text = Text::new();
-    process(&mut text, facts, live);
-    clients(&mut text, facts, live);
+    process(&mut text, live);
+    clients(&mut text, live);
     counters(&mut text);
     by_dc(&mut text, live);
     by_secret(&mut text, live);
-    backends(&mut text, facts, live);
-    times(&mut text);
-    memory(&mut text, live);
-    files(&mut text, facts);
+    middle(&mut text, live);
+    rest(&mut text, live);
     text.out
 }
 
-fn process(text: &mut Text, facts: &Facts, live: &Live) {
-    text.gauge("build_info", "the version that runs");
-    let version = env!("CARGO_PKG_VERSION");
-    text.sample(&[("version", version)], Whole(1));
-    text.gauge("start_time_seconds", "when the process started, unix time");
-    text.sample(&[], Whole(facts.start_time));
-    text.counter("cpu_seconds", "time that processors worked for the process");
-    text.sample(&[], Micros(live.cpu * 1000));
-    text.gauge("threads", "threads of the process");
-    text.sample(&[], Whole(live.threads));
+fn process(text: &mut Text, live: &Live) {
+    let start = live.facts.start_time;
+    let cpu = thousandths(live.cpu);
     let (running, most) = threads::running();
-    text.gauge(
-        "client_threads",
-        "threads that serve clients or wait for one",
-    );
-    text.sample(&[], Whole(running as u64));
-    text.gauge("client_threads_limit", "how many of them there may be");
-    text.sample(&[], Whole(most as u64));
-}
-
-fn clients(text: &mut Text, facts: &Facts, live: &Live) {
-    text.gauge(
-        "connections",
-        "clients connected, by phase and, once that is known, by transport",
-    );
-    let handshakes = live.clients.saturating_sub(live.open);
-    let phase = |phase| ("phase", phase);
-    text.sample(&[phase("handshake"), ("transport", "")], Whole(handshakes));
-    for (transport, name) in [
-        (Some(Transport::Abridged), "abridged"),
-        (Some(Transport::Intermediate), "intermediate"),
-        (Some(Transport::PaddedIntermediate), "padded_intermediate"),
-        (None, "http"),
-    ] {
-        let open = sum(&live.traffic, &|t| t.transport == transport, open);
-        text.sample(&[phase("open"), ("transport", name)], Whole(open));
+    let [size, resident, _] = live.memory;
+    families! { text:
+        gauge build_info [version] "the version that runs"
+            text.sample(&[env!("CARGO_PKG_VERSION")], &1);
+        gauge start_time_seconds [] "when the process started, unix time" text.value(&start);
+        gauge process_start_time_seconds [] "when the process started, unix time" text.value(&start);
+        counter cpu_seconds [] "time that processors worked for the process" text.value(&cpu);
+        counter process_cpu_seconds [] "time that processors worked for the process" text.value(&cpu);
+        gauge process_virtual_memory_bytes [] "address space of the process" text.value(&size);
+        gauge process_resident_memory_bytes [] "memory of the process" text.value(&resident);
+        gauge process_open_fds [] "descriptors that are open" text.value(&live.descriptors);
+        gauge process_max_fds [] "descriptors that may be open" text.value(&live.most_descriptors);
+        gauge threads [] "threads of the process" text.value(&live.threads);
+        gauge client_threads [] "threads that serve clients or wait for one" text.value(&running);
+        gauge client_threads_limit [] "how many of them there may be" text.value(&most);
     }
-    text.gauge(
-        "connections_limit",
-        "clients that may be connected at a time",
-    );
-    text.sample(&[], Whole(facts.most_clients.into()));
-    text.gauge(
-        "http_pending_queries",
-        "packets over HTTP that are not answered yet",
-    );
-    text.sample(&[], Whole(stats::PENDING.value().into()));
-    text.gauge("direct_connections", "connections to data centres");
-    text.sample(&[], Whole(live.direct));
-    let Some(replays) = &facts.replays else {
-        return;
-    };
-    text.gauge("mask_open_connections", "strangers at mask sites");
-    text.sample(&[], Whole(stats::STRANGERS.value().into()));
-    text.gauge("replay_entries", "fake-TLS hellos that are remembered");
-    let seen = replays.lock().len();
-    text.sample(&[], Whole(seen as u64));
-    text.gauge("replay_entries_limit", "how many are");
-    text.sample(&[], Whole(REPLAY_ENTRIES as u64));
 }
 
-/// Every row of the table.
+fn clients(text: &mut Text, live: &Live) {
+    families! { text:
+        gauge connections [phase transport]
+            "clients connected, by phase and, once that is known, by transport" {
+            text.sample(&["handshake", ""], &live.clients.saturating_sub(live.open));
+            for (transport, name) in [
+                (Some(Transport::Abridged), "abridged"),
+                (Some(Transport::Intermediate), "intermediate"),
+                (Some(Transport::PaddedIntermediate), "padded_intermediate"),
+                (None, "http"),
+            ] {
+                text.sample(&["open", name], &live.sum(&|t| t.transport == transport, open));
+            }
+        };
+        gauge connections_limit [] "clients that may be connected at a time"
+            text.value(&live.facts.most_clients);
+    }
+    for row in stats::gauges() {
+        text.family("gauge", row.name, "", row.help);
+        text.value(&row.value);
+    }
+    if let Some(replays) = &live.facts.replays {
+        families! { text:
+            gauge replay_entries [] "fake-TLS hellos that are remembered"
+                text.value(&replays.lock().len());
+            gauge replay_entries_limit [] "how many are" text.value(&REPLAY_ENTRIES);
+        }
+    }
+}
+
+/// Every counter without labels, the ends and the refusals by reason.
 fn counters(text: &mut Text) {
-    for (name, help, value) in stats::rows() {
-        text.counter(name.strip_prefix("tot_").unwrap_or(name), help);
-        text.sample(&[], Whole(value));
+    for row in stats::counters() {
+        if row.refusal.is_empty() {
+            let name = row.name.strip_prefix("tot_").unwrap_or(row.name);
+            text.family("counter", name, "", row.help);
+            text.value(&row.value);
+        }
     }
-    text.counter("connections_closed", "clients that are gone, by reason");
-    for (word, _, value) in Close::rows() {
-        text.sample(&[("reason", word)], Whole(value));
+    families! { text:
+        counter connections_closed [reason] "clients that are gone, by reason"
+            Close::rows().iter().for_each(|row| text.sample(&[row.name], &row.value));
+        counter handshake_refusals [reason] "clients that were not served, by reason"
+            stats::refusals().iter().for_each(|row| text.sample(&[row.refusal], &row.value));
     }
-    text.counter(
-        "handshake_refusals",
-        "clients that were not served, by reason",
-    );
-    for (word, value) in stats::refusal_rows() {
-        text.sample(&[("reason", word)], Whole(value));
-    }
-}
-
-/// Sums a figure of all traffic that fits.
-fn sum_of(live: &Live, fits: &dyn Fn(&Traffic) -> bool, of: Figure) -> Value {
-    Whole(sum(&live.traffic, fits, of))
 }
 
 fn by_dc(text: &mut Text, live: &Live) {
@@ -122,230 +118,106 @@ fn by_dc(text: &mut Text, live: &Live) {
             dcs.push(traffic.dc);
         }
     }
-    let each = |text: &mut Text, directions: &[(&str, Figure)]| {
+    let each = |text: &mut Text, figures: &[(&str, stats::Figure)]| {
         for dc in &dcs {
-            let name = dc.0.to_string();
-            for (direction, of) in directions {
-                let both = [("dc", name.as_str()), ("direction", direction)];
-                let labels = &both[..if direction.is_empty() { 1 } else { 2 }];
-                text.sample(labels, sum_of(live, &|t| t.dc == *dc, *of));
+            for (direction, figure) in figures {
+                let value = live.sum(&|t| t.dc == *dc, *figure);
+                text.sample(&[&dc.0.to_string(), direction], &value);
             }
         }
     };
-    text.gauge("dc_connections", "clients connected, by data centre");
-    each(text, &[("", open)]);
-    text.counter(
-        "dc_bytes",
-        "bytes of clients' packets, or in direct mode of their stream",
-    );
-    each(
-        text,
-        &[("up", Traffic::up_bytes), ("down", Traffic::down_bytes)],
-    );
-    text.counter(
-        "dc_packets",
-        "packets of clients; direct mode doesn't look at them",
-    );
-    each(
-        text,
-        &[
-            ("up", |t| t.queries.value()),
-            ("down", |t| t.answers.value()),
-        ],
-    );
+    families! { text:
+        gauge dc_connections [dc] "clients connected, by data centre" each(text, &[("", open)]);
+        counter dc_bytes [dc direction] "bytes of clients' packets, or in direct mode of their stream"
+            each(text, &[("up", Traffic::up_bytes), ("down", Traffic::down_bytes)]);
+        counter dc_packets [dc direction] "packets of clients; direct mode doesn't look at them"
+            each(text, &[("up", |t| t.queries.value()), ("down", |t| t.answers.value())]);
+    }
 }
 
 fn by_secret(text: &mut Text, live: &Live) {
-    let each = |text: &mut Text, direction: &str, of: &dyn Fn(usize) -> Value| {
+    let each = |text: &mut Text, direction: &str, figure: &dyn Fn(usize, &stats::Label) -> u64| {
         for (number, label) in stats::labels().iter().enumerate() {
-            let shown = (number + 1).to_string();
-            let all = [
-                ("secret", shown.as_str()),
-                ("label", &label.name),
-                ("direction", direction),
-            ];
-            let labels = &all[..if direction.is_empty() { 2 } else { 3 }];
-            text.sample(labels, of(number));
+            let labels = [&(number + 1).to_string(), label.name.as_str(), direction];
+            text.sample(&labels, &figure(number, label));
         }
     };
-    let label = |number: usize| stats::labels().get(number);
-    text.gauge("secret_connections", "clients connected, by secret");
-    let used = |n| label(n).map_or(0, |l| l.open.load(Ordering::Relaxed).into());
-    each(text, "", &|n| Whole(used(n)));
-    text.gauge(
-        "secret_connections_limit",
-        "clients that may be; 0: no limit",
-    );
-    each(text, "", &|n| {
-        Whole(label(n).and_then(|l| l.limit).unwrap_or(0).into())
-    });
-    text.counter(
-        "secret_clients",
-        "clients whose handshake was accepted, by secret",
-    );
-    each(text, "", &|n| {
-        sum_of(live, &|t| t.secret == n, |t| t.clients.value())
-    });
-    text.counter("secret_refusals", "clients refused because of that limit");
-    each(text, "", &|n| {
-        Whole(label(n).map_or(0, |l| l.refused.value()))
-    });
-    text.counter("secret_bytes", "bytes of clients, by secret");
-    each(text, "up", &|n| {
-        sum_of(live, &|t| t.secret == n, Traffic::up_bytes)
-    });
-    each(text, "down", &|n| {
-        sum_of(live, &|t| t.secret == n, Traffic::down_bytes)
-    });
+    let sum = |secret, figure| live.sum(&|t| t.secret == secret, figure);
+    families! { text:
+        gauge secret_connections [secret label] "clients connected, by secret"
+            each(text, "", &|_, label| label.open.value().into());
+        gauge secret_connections_limit [secret label] "clients that may be; 0: no limit"
+            each(text, "", &|_, label| label.limit.unwrap_or(0).into());
+        counter secret_clients [secret label] "clients whose handshake was accepted, by secret"
+            each(text, "", &|secret, _| sum(secret, |t| t.clients.value()));
+        counter secret_refusals [secret label] "clients refused because of that limit"
+            each(text, "", &|_, label| label.refused.value());
+        counter secret_bytes [secret label direction] "bytes of clients, by secret" {
+            each(text, "up", &|secret, _| sum(secret, Traffic::up_bytes));
+            each(text, "down", &|secret, _| sum(secret, Traffic::down_bytes));
+        };
+    }
 }
 
-fn backends(text: &mut Text, facts: &Facts, live: &Live) {
-    let sets = || {
-        facts
-            .sets
-            .iter()
-            .map(|set| set.dc.0.to_string())
-            .zip(&live.sets)
-    };
-    text.gauge(
-        "backend_slots",
-        "connections to middle proxies, by state and by the first data centre that they serve",
-    );
-    for (dc, set) in sets() {
-        let ready = set.ready.len();
-        for (state, count) in [
-            ("ready", ready),
-            ("dialing", set.started.saturating_sub(ready)),
-            ("unused", set.slots.saturating_sub(set.started)),
-        ] {
-            text.sample(&[("dc", &dc), ("state", state)], Whole(count as u64));
+fn middle(text: &mut Text, live: &Live) {
+    let dcs = live.facts.sets.iter().map(|set| set.dc.0.to_string());
+    let sets: Vec<_> = dcs.zip(&live.sets).collect();
+    let mut links = Vec::new();
+    for (dc, set) in &sets {
+        for link in &set.ready {
+            let target = link.target().map_or(String::new(), |t| t.to_string());
+            links.push((link, [dc.clone(), link.slot.to_string(), target]));
         }
     }
-    text.gauge("backend_waiting", "clients that wait for such a connection");
-    for (dc, set) in sets() {
-        text.sample(&[("dc", &dc)], Whole(set.waiting as u64));
-    }
-    let each = |text: &mut Text, of: &dyn Fn(&Link) -> Option<Value>| {
-        for (dc, set) in sets() {
-            for link in &set.ready {
-                let target = link.target().map_or(String::new(), |t| t.to_string());
-                let slot = link.slot.to_string();
-                if let Some(value) = of(link) {
-                    text.sample(&[("dc", &dc), ("slot", &slot), ("target", &target)], value);
+    families! { text:
+        gauge backend_slots [dc state]
+            "connections to middle proxies, by state and by the first data centre that they serve" {
+            for (dc, set) in &sets {
+                let ready = set.ready.len();
+                text.sample(&[dc, "ready"], &ready);
+                text.sample(&[dc, "dialing"], &set.started.saturating_sub(ready));
+                text.sample(&[dc, "unused"], &set.slots.saturating_sub(set.started));
+            }
+        };
+        gauge backend_waiting [dc] "clients that wait for such a connection"
+            sets.iter().for_each(|(dc, set)| text.sample(&[dc], &set.waiting));
+        gauge backend_clients [dc slot target] "clients of each ready connection" {
+            for (link, [dc, slot, target]) in &links {
+                text.sample(&[dc, slot, target], &link.clients.load(Ordering::Relaxed));
+            }
+        };
+        gauge backend_round_trip_seconds [dc slot target] "what the last answered ping took" {
+            for (link, [dc, slot, target]) in &links {
+                if let Some(micros) = link.round_trip() {
+                    text.sample(&[dc, slot, target], &millionths(micros.into()));
                 }
             }
-        }
-    };
-    text.gauge("backend_clients", "clients of each ready connection");
-    each(text, &|link| {
-        Some(Whole(link.clients.load(Ordering::Relaxed) as u64))
-    });
-    text.gauge(
-        "backend_round_trip_seconds",
-        "what the last answered ping took",
-    );
-    each(text, &|link| {
-        link.round_trip().map(|micros| Micros(micros.into()))
-    });
-}
-
-fn times(text: &mut Text) {
-    let all = stats::all_dials();
-    let each = |text: &mut Text, of: &dyn Fn(&stats::Dials) -> &Histogram| {
-        for dials in &all {
-            histogram(text, &dials.dc.0.to_string(), of(dials));
-        }
-    };
-    text.family(
-        "connect_seconds",
-        "histogram",
-        "TCP connects to Telegram that succeeded, by data centre",
-    );
-    each(text, &|dials| &dials.connect);
-    text.family(
-        "handshake_seconds",
-        "histogram",
-        "handshakes with middle proxies that succeeded, by data centre",
-    );
-    each(text, &|dials| &dials.handshake);
-}
-
-fn histogram(text: &mut Text, dc: &str, histogram: &Histogram) {
-    let counts = histogram.cumulative();
-    let all = counts.last().copied().unwrap_or(0);
-    for (most, count) in TIME_BUCKETS.iter().zip(counts) {
-        let bound = format!("{}.{:03}", most / 1000, most % 1000);
-        text.suffixed("_bucket", &[("dc", dc), ("le", &bound)], Whole(count));
-    }
-    text.suffixed("_bucket", &[("dc", dc), ("le", "+Inf")], Whole(all));
-    text.suffixed("_sum", &[("dc", dc)], Micros(histogram.micros()));
-    text.suffixed("_count", &[("dc", dc)], Whole(all));
-}
-
-fn memory(text: &mut Text, live: &Live) {
-    text.gauge("memory_bytes", "memory of the process");
-    for (kind, bytes) in ["virtual", "resident", "data"].iter().zip(live.memory) {
-        text.sample(&[("kind", kind)], Whole(bytes));
-    }
-    text.gauge(
-        "buffer_bytes",
-        "packet buffers, and the budget of those in use",
-    );
-    let buffers = &live.buffers;
-    for (state, bytes) in [
-        ("used", buffers.bytes),
-        ("free", buffers.free_bytes),
-        ("budget", buffers.budget),
-    ] {
-        text.sample(&[("state", state)], Whole(bytes as u64));
-    }
-    text.gauge(
-        "queue_bytes",
-        "bytes that wait for middle proxies, and for clients",
-    );
-    for (direction, bytes) in ["up", "down"].iter().zip(live.queued) {
-        text.sample(&[("direction", direction)], Whole(bytes));
+        };
     }
 }
 
-fn files(text: &mut Text, facts: &Facts) {
-    text.gauge(
-        "file_age_seconds",
-        "time since Telegram's files, as they were read, were written",
-    );
-    for (file, name) in [
-        (&facts.config, "config"),
-        (&facts.proxy_secret, "proxy_secret"),
-    ] {
-        let modified = file.as_ref().and_then(|file| file.modified);
-        if let Some(modified) = modified {
-            let age = SystemTime::now().duration_since(modified);
-            text.sample(&[("file", name)], Whole(age.map_or(0, |age| age.as_secs())));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_histogram_is_cumulative_and_ends_with_everything() {
-        let (mut text, times) = (Text::new(), Histogram::default());
-        for millis in [1, 7, 60_000] {
-            times.add(std::time::Duration::from_millis(millis));
-        }
-        text.family("t_seconds", "histogram", "help");
-        histogram(&mut text, "2", &times);
-        for line in [
-            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"0.005\"} 1\n",
-            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"0.010\"} 2\n",
-            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"5.000\"} 2\n",
-            "mtproxy_t_seconds_bucket{dc=\"2\",le=\"+Inf\"} 3\n",
-            "mtproxy_t_seconds_sum{dc=\"2\"} 60.008000\n",
-            "mtproxy_t_seconds_count{dc=\"2\"} 3\n",
-        ] {
-            assert!(text.out.contains(line), "{line} in {}", text.out);
-        }
+fn rest(text: &mut Text, live: &Live) {
+    let (facts, dials) = (live.facts, stats::all_dials());
+    let ([size, resident, data], [up, down], buffers) = (live.memory, live.queued, &live.buffers);
+    families! { text:
+        histogram connect_seconds [dc le] "TCP connects to Telegram that succeeded, by data centre"
+            dials.iter().for_each(|dials| text.histogram(dials.dc, &dials.connect));
+        histogram handshake_seconds [dc le]
+            "handshakes with middle proxies that succeeded, by data centre"
+            dials.iter().for_each(|dials| text.histogram(dials.dc, &dials.handshake));
+        gauge memory_bytes [kind] "memory of the process"
+            text.samples(&[("virtual", size), ("resident", resident), ("data", data)]);
+        gauge buffer_bytes [state] "packet buffers, and the budget of those in use"
+            text.samples(&[("used", buffers.bytes), ("free", buffers.free_bytes), ("budget", buffers.budget)]);
+        gauge queue_bytes [direction] "bytes that wait for middle proxies, and for clients"
+            text.samples(&[("up", up), ("down", down)]);
+        gauge file_age_seconds [file] "time since Telegram's files, as they were read, were written" {
+            for (file, name) in [(&facts.config, "config"), (&facts.proxy_secret, "proxy_secret")] {
+                if let Some(modified) = file.as_ref().and_then(|file| file.modified) {
+                    let age = SystemTime::now().duration_since(modified);
+                    text.sample(&[name], &age.map_or(0, |age| age.as_secs()));
+                }
+            }
+        };
     }
 }

@@ -175,7 +175,7 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Reply {
         };
     }
     let keep_alive = request.keep_alive;
-    let (content_type, render): (_, fn(&Facts, &Live) -> String) = match request.target {
+    let (content_type, render): (_, fn(&Live) -> String) = match request.target {
         b"/stats" => ("text/plain", stats_page::render),
         b"/metrics" => ("text/plain; version=0.0.4", metrics::render),
         _ => {
@@ -191,7 +191,7 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Reply {
         content_type,
         keep_alive,
         head_only: false,
-        body: render(&site.facts, &Live::collect(&site.facts)),
+        body: render(&Live::collect(&site.facts)),
     }
 }
 

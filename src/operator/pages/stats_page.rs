@@ -1,216 +1,190 @@
 //! `/stats`: lines of name, tab, value. First what the C program's page has (protocol.md 10.2): the
 //! process, the memory, and the proxy, by its names and in its order, so that scripts that read that
-//! page go on working. Then every other counter of the table, by its own name.
+//! page go on working. Then every other counter, by its own name.
 //!
-//! What this program has nothing of is 0: an event loop, worker processes, remote calls of its own,
-//! Diffie-Hellman. The processor's time is the process's own; idle is what is left of the time.
+//! What this program has no counterpart of is 0: an event loop, worker processes, remote calls of its
+//! own, Diffie-Hellman. Idle is the time since the start less the processor time of the process. One
+//! lock remembers when the page was last asked for.
 
+use std::fmt::{Display, Write};
+
+use super::exposition::{Decimal, millionths, thousandths};
+use super::live::{FileFacts, Live, open};
 use crate::base::lock::Mutex;
 use crate::base::threads;
-use std::fmt::Write;
-use std::sync::atomic::Ordering;
-
-use crate::operator::pages::live::{Facts, FileFacts, Live, open, sum};
-use crate::stats::{self, Close, PENDING, STATS, Traffic};
+use crate::stats::{self, Close, PENDING, Row, STATS};
 
 /// The page.
-pub fn render(facts: &Facts, live: &Live) -> String {
-    let mut page = String::with_capacity(8 << 10);
-    process(&mut page, facts, live);
-    configuration(&mut page, facts);
-    proxy(&mut page, facts, live);
-    own(&mut page, facts);
-    page
-}
-
-/// Part 1. A `%` is the next value, a `$` one of thousandths, a `#` one of millionths.
-const PROCESS: &str = "pid\t%\nstart_time\t%\ncurrent_time\t%\nuptime\t%\n\
-    tot_idle_time\t$\naverage_idle_percent\t$\nrecent_idle_percent\t$\n\
-    active_network_events\t0\ntime_after_epoll\t0.000000\nepoll_calls\t0\nepoll_intr\t0\n";
-
-/// Part 3.
-const MEMORY: &str = "stats_generate_time\t#\nvmsize_bytes\t%\nvmrss_bytes\t%\nvmdata_bytes\t%\n";
-
-/// Part 4, behind what is about the file.
-const PROXY: &str = "config_auth_clusters\t%\nworkers\t0\nqueries_get\t0\nqps_get\t0.000\n\
-    tot_forwarded_queries\t%\nexpired_forwarded_queries\t0\ndropped_queries\t%\n\
-    tot_forwarded_responses\t%\ndropped_responses\t%\n\
-    tot_forwarded_simple_acks\t%\ndropped_simple_acks\t%\n\
-    active_rpcs_created\t0\nactive_rpcs\t0\nrpc_dropped_answers\t0\nrpc_dropped_running\t0\n\
-    window_clamp\t%\n\
-    total_ready_targets\t%\ntotal_allocated_targets\t%\ntotal_declared_targets\t%\n\
-    total_inactive_targets\t0\n\
-    total_connections\t%\ntotal_encrypted_connections\t%\ntotal_allocated_connections\t%\n\
-    total_allocated_outbound_connections\t%\ntotal_allocated_inbound_connections\t%\n\
-    total_allocated_socket_connections\t%\n\
-    total_dh_connections\t0\ntotal_dh_rounds\t0 0 0\n\
-    total_special_connections\t%\ntotal_max_special_connections\t%\n\
-    total_accept_connections_failed\t% % % 0 0\n\
-    ext_connections\t%\next_connections_created\t%\n\
-    total_active_network_events\t0\n\
-    total_network_buffers_used_size\t%\ntotal_network_buffers_allocated_bytes\t%\n\
-    total_network_buffers_used\t%\ntotal_network_buffer_chunks_allocated\t%\n\
-    total_network_buffer_chunks_allocated_max\t%\n\
-    mtproto_proxy_errors\t%\nconnections_failed_lru\t%\nconnections_failed_flood\t%\n\
-    http_connections\t%\npending_http_queries\t%\nhttp_queries\t%\nhttp_bad_headers\t%\n\
-    http_qps\t#\n\
-    proxy_mode\t2\nproxy_tag_set\t%\n";
-
-/// Writes lines with their values.
-#[inline(never)]
-fn fill(page: &mut String, lines: &str, values: &[u64]) {
-    let mut values = values.iter();
-    for c in lines.chars() {
-        let parts = match c {
-            '%' => 0,
-            '$' => 1_000,
-            '#' => 1_000_000,
-            c => {
-                page.push(c);
-                continue;
-            }
-        };
-        let value = values.next().copied().unwrap_or(0);
-        let _ = match parts {
-            0 => write!(page, "{value}"),
-            1_000 => write!(page, "{}.{:03}", value / parts, value % parts),
-            _ => write!(page, "{}.{:06}", value / parts, value % parts),
-        };
-    }
-}
-
-fn process(page: &mut String, facts: &Facts, live: &Live) {
-    let pid = std::process::id();
-    let percent = |idle: u64, of: u64| idle * 100_000 / of.max(1);
-    let idle = live.uptime.saturating_sub(live.cpu);
-    let (time, cpu) = since_last_time(live);
-    fill(
-        page,
-        PROCESS,
-        &[
-            pid.into(),
-            facts.start_time,
-            live.now,
-            live.uptime / 1000,
-            idle,
-            percent(idle, live.uptime),
-            percent(time.saturating_sub(cpu), time),
-        ],
-    );
-    let (address, port, start) = (facts.address, facts.port, facts.start_time);
-    let _ = writeln!(page, "PID\t[{address}:{port}:{pid}:{start}]");
-    let took = live.begun.elapsed().as_micros() as u64;
-    let [size, resident, data] = live.memory;
-    fill(page, MEMORY, &[took, size, resident, data]);
-}
-
-fn configuration(page: &mut String, facts: &Facts) {
-    let file = facts.config.as_ref();
-    let (name, loaded, size) = file.map_or(("", 0, 0), |file| {
-        (file.name.as_str(), file.loaded_at, file.size)
-    });
-    let _ = writeln!(
-        page,
-        "config_filename\t{name}\nconfig_loaded_at\t{loaded}\nconfig_size\t{size}\nconfig_md5\t{}",
-        Hex(file)
-    );
-}
-
-fn proxy(page: &mut String, facts: &Facts, live: &Live) {
-    let all = |of: fn(&Traffic) -> u64| sum(&live.traffic, &|_| true, of);
-    let targets = facts.sets.iter().map(|set| set.targets.len() as u64).sum();
-    let outbound = live.links() + live.direct;
-    let connections = live.clients + outbound;
-    let buffers = &live.buffers;
-    let chunks = buffers.used + buffers.free;
-    let http_queries = STATS.http_queries.value();
-    fill(
-        page,
-        PROXY,
-        &[
-            facts.clusters as u64,
-            all(|t| t.queries.value()),
-            STATS.dropped_queries.value(),
-            all(|t| t.answers.value()),
-            STATS.dropped_responses.value(),
-            STATS.tot_forwarded_simple_acks.value(),
-            STATS.dropped_simple_acks.value(),
-            facts.window_clamp.into(),
-            ready_targets(live),
-            targets,
-            targets,
-            connections,
-            live.open + outbound,
-            connections,
-            outbound,
-            live.clients,
-            connections,
-            live.clients,
-            facts.most_clients.into(),
-            STATS.accept_thread_failed.value(),
-            STATS.accept_calls_failed.value(),
-            STATS.accept_connection_limit_failed.value(),
-            live.open,
-            all(|t| t.clients.value()),
-            buffers.bytes as u64,
-            (buffers.bytes + buffers.free_bytes) as u64,
-            buffers.used as u64,
-            chunks as u64,
-            chunks.max(buffers.most) as u64,
-            threads::PANICS.value(),
-            STATS.connections_failed_lru.value(),
-            STATS.connections_failed_flood.value(),
-            sum(&live.traffic, &|t| t.transport.is_none(), open),
-            PENDING.value().into(),
-            http_queries,
-            STATS.http_bad_headers.value(),
-            http_queries * 1_000_000 / (live.uptime / 1000).max(1),
-            facts.has_tag.into(),
-        ],
-    );
-    let _ = writeln!(page, "version\tmtproxy-{}", env!("CARGO_PKG_VERSION"));
-}
-
-/// Every counter that stands nowhere above, and the secrets.
-fn own(page: &mut String, facts: &Facts) {
-    let _ = writeln!(page, "aes_pwd_hash\t{}", Hex(facts.proxy_secret.as_ref()));
-    let mut row = |prefix: &str, name: &str, value: u64| {
-        let _ = writeln!(page, "{prefix}{name}\t{value}");
+pub fn render(live: &Live) -> String {
+    let mut page = Page {
+        out: String::with_capacity(8 << 10),
+        counters: stats::counters(),
     };
-    for (name, _, value) in stats::rows() {
-        if !SHARED.contains(&name) {
-            row("", name, value);
+    process(&mut page, live);
+    configuration(&mut page, live);
+    connections(&mut page, live);
+    buffers_and_http(&mut page, live);
+    own(&mut page, live);
+    page.out
+}
+
+struct Page {
+    out: String,
+    /// Those that are not on the page yet.
+    counters: Vec<Row>,
+}
+
+impl Page {
+    #[inline(never)] // small, not fast
+    fn line(&mut self, name: &str, value: &dyn Display) {
+        let _ = writeln!(self.out, "{name}\t{value}");
+    }
+
+    /// Lines whose values never change.
+    #[inline(never)]
+    fn fixed(&mut self, lines: &str) {
+        self.out.push_str(lines);
+    }
+
+    /// The line of the counter that has this name.
+    #[inline(never)]
+    fn counter(&mut self, name: &str) {
+        if let Some(place) = self.counters.iter().position(|row| row.name == name) {
+            let row = self.counters.remove(place);
+            self.line(row.name, &row.value);
         }
     }
-    for (word, _, value) in Close::rows() {
-        row("closed_", word, value);
+}
+
+/// Parts 1 and 3.
+fn process(page: &mut Page, live: &Live) {
+    let (facts, pid) = (live.facts, std::process::id());
+    let idle = live.uptime.saturating_sub(live.cpu);
+    let (time, cpu) = since_last_time(live);
+    page.line("pid", &pid);
+    page.line("start_time", &facts.start_time);
+    page.line("current_time", &live.now);
+    page.line("uptime", &(live.uptime / 1000));
+    page.line("tot_idle_time", &thousandths(idle));
+    page.line("average_idle_percent", &percent(idle, live.uptime));
+    page.line(
+        "recent_idle_percent",
+        &percent(time.saturating_sub(cpu), time),
+    );
+    page.fixed(
+        "active_network_events\t0\ntime_after_epoll\t0.000000\nepoll_calls\t0\nepoll_intr\t0\n",
+    );
+    let (address, port, start) = (facts.address, facts.port, facts.start_time);
+    page.line("PID", &format_args!("[{address}:{port}:{pid}:{start}]"));
+    let took = live.begun.elapsed().as_micros() as u64;
+    page.line("stats_generate_time", &millionths(took));
+    let [size, resident, data] = live.memory;
+    page.line("vmsize_bytes", &size);
+    page.line("vmrss_bytes", &resident);
+    page.line("vmdata_bytes", &data);
+}
+
+/// Part 4, up to what is about connections.
+fn configuration(page: &mut Page, live: &Live) {
+    let file = live.facts.config.as_ref();
+    page.line("config_filename", &file.map_or("", |file| &file.name));
+    page.line("config_loaded_at", &file.map_or(0, |file| file.loaded_at));
+    page.line("config_size", &file.map_or(0, |file| file.size));
+    page.line("config_md5", &md5(file));
+    page.line("config_auth_clusters", &live.facts.clusters);
+    page.fixed("workers\t0\nqueries_get\t0\nqps_get\t0.000\n");
+    page.counter("tot_forwarded_queries");
+    page.fixed("expired_forwarded_queries\t0\n");
+    page.counter("dropped_queries");
+    page.counter("tot_forwarded_responses");
+    page.counter("dropped_responses");
+    page.counter("tot_forwarded_simple_acks");
+    page.counter("dropped_simple_acks");
+    page.fixed("active_rpcs_created\t0\nactive_rpcs\t0\n");
+    page.fixed("rpc_dropped_answers\t0\nrpc_dropped_running\t0\n");
+    page.line("window_clamp", &live.facts.window_clamp);
+}
+
+fn connections(page: &mut Page, live: &Live) {
+    let targets: usize = live.facts.sets.iter().map(|set| set.targets.len()).sum();
+    let outbound = live.links() + live.direct;
+    let connections = live.clients + outbound;
+    page.line("total_ready_targets", &ready_targets(live));
+    page.line("total_allocated_targets", &targets);
+    page.line("total_declared_targets", &targets);
+    page.fixed("total_inactive_targets\t0\n");
+    page.line("total_connections", &connections);
+    page.line("total_encrypted_connections", &(live.open + outbound));
+    page.line("total_allocated_connections", &connections);
+    page.line("total_allocated_outbound_connections", &outbound);
+    page.line("total_allocated_inbound_connections", &live.clients);
+    page.line("total_allocated_socket_connections", &connections);
+    page.fixed("total_dh_connections\t0\ntotal_dh_rounds\t0 0 0\n");
+    page.line("total_special_connections", &live.clients);
+    page.line("total_max_special_connections", &live.facts.most_clients);
+    let threads = STATS.accept_thread_failed.value();
+    let calls = STATS.accept_calls_failed.value();
+    let limit = STATS.accept_connection_limit_failed.value();
+    let failed = format_args!("{threads} {calls} {limit} 0 0");
+    page.line("total_accept_connections_failed", &failed);
+    page.line("ext_connections", &live.open);
+    page.counter("ext_connections_created");
+    page.fixed("total_active_network_events\t0\n");
+}
+
+fn buffers_and_http(page: &mut Page, live: &Live) {
+    let buffers = &live.buffers;
+    let (allocated, chunks) = (
+        buffers.bytes + buffers.free_bytes,
+        buffers.used + buffers.free,
+    );
+    let most = chunks.max(buffers.most);
+    page.line("total_network_buffers_used_size", &buffers.bytes);
+    page.line("total_network_buffers_allocated_bytes", &allocated);
+    page.line("total_network_buffers_used", &buffers.used);
+    page.line("total_network_buffer_chunks_allocated", &chunks);
+    page.line("total_network_buffer_chunks_allocated_max", &most);
+    page.line("mtproto_proxy_errors", &threads::PANICS.value());
+    page.counter("connections_failed_lru");
+    page.counter("connections_failed_flood");
+    page.line(
+        "http_connections",
+        &live.sum(&|t| t.transport.is_none(), open),
+    );
+    page.line("pending_http_queries", &PENDING.value());
+    page.counter("http_queries");
+    page.counter("http_bad_headers");
+    let seconds = (live.uptime / 1000).max(1);
+    let rate = STATS.http_queries.value() * 1_000_000 / seconds;
+    page.line("http_qps", &millionths(rate));
+    page.fixed("proxy_mode\t2\n");
+    page.line("proxy_tag_set", &u8::from(live.facts.has_tag));
+    let version = env!("CARGO_PKG_VERSION");
+    page.line("version", &format_args!("mtproxy-{version}"));
+}
+
+/// The counters that are not on the page yet, the ends by reason, and the secrets.
+fn own(page: &mut Page, live: &Live) {
+    page.line("aes_pwd_hash", &md5(live.facts.proxy_secret.as_ref()));
+    for row in std::mem::take(&mut page.counters) {
+        page.line(row.name, &row.value);
     }
-    for (number, label) in (1_u32..).zip(stats::labels()) {
-        let name = &label.name;
-        let open = label.open.load(Ordering::Relaxed);
-        let refused = label.refused.value();
-        let _ = write!(
-            page,
-            "secret_{number}_label\t{name}\nsecret_{number}_connections\t{open}\n\
-             secret_{number}_refused\t{refused}\n"
-        );
+    for row in Close::rows() {
+        page.line(&["closed_", row.name].concat(), &row.value);
+    }
+    for (number, label) in (1..).zip(stats::labels()) {
+        let mut line = |what: &str, value: &dyn Display| {
+            page.line(&format!("secret_{number}_{what}"), value);
+        };
+        line("label", &label.name);
+        line("connections", &label.open.value());
+        line("refused", &label.refused.value());
     }
 }
 
-/// Counters that are among the C program's lines.
-const SHARED: [&str; 11] = [
-    "http_queries",
-    "http_bad_headers",
-    "ext_connections_created",
-    "tot_forwarded_queries",
-    "tot_forwarded_responses",
-    "tot_forwarded_simple_acks",
-    "dropped_queries",
-    "dropped_responses",
-    "dropped_simple_acks",
-    "connections_failed_lru",
-    "connections_failed_flood",
-];
+fn percent(part: u64, of: u64) -> Decimal {
+    thousandths(part * 100_000 / of.max(1))
+}
 
 /// Targets that have a ready connection.
 fn ready_targets(live: &Live) -> u64 {
@@ -227,37 +201,19 @@ fn ready_targets(live: &Live) -> u64 {
     ready
 }
 
-/// Time and processor's time since the page was last asked for, milliseconds; at first, since the
-/// start.
+/// Milliseconds since the page was last asked for, at first since the start, and the processor time of
+/// these.
 fn since_last_time(live: &Live) -> (u64, u64) {
     static LAST: Mutex<(u64, u64)> = Mutex::new((0, 0));
     let mut last = LAST.lock();
     let (time, cpu) = std::mem::replace(&mut *last, (live.uptime, live.cpu));
     // Another request may have come between this one's figures and here.
-    (
-        live.uptime.saturating_sub(time),
-        live.cpu.saturating_sub(cpu),
-    )
+    let since = |now: u64, before| now.saturating_sub(before);
+    (since(live.uptime, time), since(live.cpu, cpu))
 }
 
 /// A file's MD5; zeros if there is none.
-struct Hex<'a>(Option<&'a FileFacts>);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let md5 = u128::from_be_bytes(self.0.map_or([0; 16], |file| file.md5));
-        write!(f, "{md5:032x}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_fill_their_lines() {
-        let mut page = String::new();
-        fill(&mut page, "a\t%\nb\t$\nc\t# 0\n", &[7, 1_050, 2_000_003]);
-        assert_eq!(page, "a\t7\nb\t1.050\nc\t2.000003 0\n");
-    }
+fn md5(file: Option<&FileFacts>) -> String {
+    let md5 = u128::from_be_bytes(file.map_or([0; 16], |file| file.md5));
+    format!("{md5:032x}")
 }
