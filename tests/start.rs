@@ -29,11 +29,15 @@ fn the_first_slot_of_each_set_is_dialled_before_any_client() {
 fn further_slots_come_with_the_clients_up_to_the_given_number() {
     let rig = Rig::with(&["-M", "3"], Options::default());
     let mut clients: Vec<Client> = Vec::new();
-    // 64 clients on each link call for the next one; 100 more each time are enough.
+    rig.middle.link(0);
+    assert_eq!(
+        rig.middle.with(|state| state.accepted),
+        1,
+        "without clients"
+    );
+    // 8 clients on each link call for the next one; 100 more each time are enough.
     for links in 1..=3 {
-        rig.middle.wait_for("the next link", |state| {
-            (state.links.len() == links).then_some(())
-        });
+        rig.middle.link(links - 1);
         clients.extend((0..100).map(|_| rig.dial(Transport::Padded)));
         clients.iter_mut().for_each(|client| client.echo(10));
     }
