@@ -103,7 +103,7 @@ fn root_gives_up_all_its_rights() {
 fn the_first_free_stats_port_of_a_range_is_taken() {
     const ATTEMPTS: usize = 10;
     let middle = MiddleProxy::serving();
-    let start = |ports: &str| proxy_with(middle.config_line(2), &["-p", ports]);
+    let start = |ports: &str| proxy_with(middle.config_line(2), &["-p", ports, "--http-stats"]);
     for _ in 0..ATTEMPTS {
         let first = start("0");
         let port = stats_port(&first);

@@ -1,7 +1,7 @@
 //! Statistics say what happened: names and order of the C program's page, and after scripted runs in
 //! both modes exact counts of clients, packets and bytes.
 
-use crate::support::client::{self, Client};
+use crate::support::client::Client;
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::direct_rig::{DirectRig, direct_proxy};
 use crate::support::framing::{Item, TRANSPORTS, Transport};

@@ -6,7 +6,7 @@ use crate::support::http::{Answer, SERVING, ask, next_answer, page, stats_addres
 use crate::support::middle_proxy::Options;
 use crate::support::programs::not_tested;
 use crate::support::rig::Rig;
-use crate::support::sockets::{dial, expect_closed, is_listening};
+use crate::support::sockets::{dial, expect_closed, free_address, is_listening};
 use crate::support::wait::{joined, until};
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -238,8 +238,9 @@ fn ipv6_has_the_same_page() {
 /// Nobody can connect to a port that is only taken.
 #[test]
 fn without_http_stats_nobody_is_served() {
-    let rig = Rig::with(&["-p", "0"], Options::default());
-    let address = stats_address(&rig.proxy);
+    let address = free_address();
+    let port = address.port().to_string();
+    let rig = Rig::with(&["-p", &port], Options::default());
     assert!(!is_listening(address));
     let hint = |line: &String| line.contains("-p does nothing without --http-stats");
     assert!(rig.proxy.lines().iter().any(hint));
