@@ -1,6 +1,6 @@
 //! What HTTP clients are sent (protocol.md 10.3), as text. `http` calls it.
 
-use mtproxy::proto::http::{self, Answer, Status};
+use mtproxy::proto::http::{self, ResponseHead, Status};
 
 use crate::base::clock;
 
@@ -68,14 +68,14 @@ impl<'a> Response<'a> {
         if manner.cors {
             more.push_str(CORS);
         }
-        let head = Answer {
+        let head = ResponseHead {
             status,
             content_type,
             keep_alive: self.stays_open(manner),
             length: body.len(),
             more: &more,
         };
-        let mut bytes = head.head(clock::unix()).into_bytes();
+        let mut bytes = head.encode(clock::unix()).into_bytes();
         if !manner.head_only {
             bytes.extend_from_slice(body);
         }

@@ -9,7 +9,7 @@
 //! CRLF
 //! ```
 //!
-//! A line may end in LF alone. Without a version the first line is all. Answers to the C proxy's
+//! A line may end in LF alone. Without a version the first line is all. Corresponds to the C proxy's
 //! `net-http-server.c`.
 
 use alloc::format;
@@ -33,7 +33,7 @@ pub enum Method {
     Options,
 }
 
-/// The number of an answer.
+/// A response's status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Status(pub u16);
 
@@ -50,7 +50,7 @@ impl Status {
     pub const TOO_LARGE: Status = Status(413);
     /// The target is too long.
     pub const TARGET_TOO_LONG: Status = Status(414);
-    /// There is no answer.
+    /// No response could be made.
     pub const FAILED: Status = Status(500);
     /// A method or an encoding that isn't served.
     pub const NOT_IMPLEMENTED: Status = Status(501);
@@ -121,7 +121,7 @@ pub fn head_len(bytes: &[u8], searched: usize) -> Result<Option<usize>, Status> 
 }
 
 impl Request<'_> {
-    /// Reads a head of the length that [`head_len`] gave. Errors are answered and end the connection:
+    /// Reads a head of the length that [`head_len`] gave. Errors are the status to respond with, and end the connection:
     /// 400 if it is malformed, 411 and 413 for the absence and presence of a body, 501 for a body
     /// without a length.
     pub fn parse(head: &[u8]) -> Result<Request<'_>, Status> {
@@ -226,9 +226,9 @@ pub fn fields_item(fields: [&[u8]; 3]) -> Vec<u8> {
     item
 }
 
-/// An answer's head.
-pub struct Answer<'a> {
-    /// Its number.
+/// A response's head.
+pub struct ResponseHead<'a> {
+    /// Its status.
     pub status: Status,
     /// What its body is.
     pub content_type: &'a str,
@@ -240,9 +240,9 @@ pub struct Answer<'a> {
     pub more: &'a str,
 }
 
-impl Answer<'_> {
+impl ResponseHead<'_> {
     /// The head at `now`, unix seconds, in the C program's order.
-    pub fn head(&self, now: u64) -> String {
+    pub fn encode(&self, now: u64) -> String {
         let mut out = String::with_capacity(256);
         let connection = if self.keep_alive {
             "keep-alive"
@@ -264,7 +264,7 @@ impl Answer<'_> {
     }
 }
 
-/// The body of an answer that is an error; text/html.
+/// The body of a response that is an error; text/html.
 pub fn error_page(status: Status) -> String {
     let (number, text) = (status.0, status.text());
     format!(
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let answer = Answer {
+        let head = ResponseHead {
             status: Status::NOT_FOUND,
             content_type: "text/html",
             keep_alive: true,
@@ -448,6 +448,6 @@ mod tests {
         let wanted = "HTTP/1.1 404 Not Found\r\nServer: MTProxy/1.0\r\n\
                       Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/html\r\n\
                       Connection: keep-alive\r\nContent-Length: 97\r\nA: b\r\n\r\n";
-        assert_eq!(answer.head(784_111_777), wanted);
+        assert_eq!(head.encode(784_111_777), wanted);
     }
 }

@@ -4,7 +4,7 @@
 //! Who may ask: this machine, without a sign that the request was passed on for somebody else, and the
 //! networks of --stats-allow-net. Everybody else is told that there is nothing. A connection has a
 //! thread of its own for a bounded time, and of these threads there are few, so that slow or silent
-//! askers cost little.
+//! peers cost little.
 
 mod exposition;
 mod live;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use mtproxy::formats::cidr::Network;
 use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME};
-use mtproxy::proto::http::{self, Answer, Method, Request, Status};
+use mtproxy::proto::http::{self, Method, Request, ResponseHead, Status};
 
 use crate::base::buffers::Buffer;
 use crate::base::http::{Input, NoHead};
@@ -98,31 +98,31 @@ fn serve(site: &Site, socket: &TcpStream, peer: IpAddr) {
     let mut small = [0; READ_SMALL];
     let mut input = Input::new(&mut small, 0);
     loop {
-        let reply = match input.head(deadline, socket) {
+        let response = match input.head(deadline, socket) {
             Ok(len) => {
                 let received = std::mem::take(&mut input.bytes);
                 input.bytes.append(&received.filled()[len..]);
                 answer(site, received, len, peer)
             }
-            Err(NoHead::Refused(status)) => Reply::error(status),
+            Err(NoHead::Refused(status)) => Response::error(status),
             Err(NoHead::NotHttp | NoHead::Io(_)) => return,
         };
-        let counter = match reply.status {
+        let counter = match response.status {
             Status::OK => &STATS.stats_requests,
             _ => &STATS.stats_refusals,
         };
         counter.add(1);
-        if net::write_before(deadline, socket, reply.encode().as_bytes()).is_err() {
+        if net::write_before(deadline, socket, response.encode().as_bytes()).is_err() {
             return;
         }
-        if !reply.keep_alive {
+        if !response.keep_alive {
             return input.finish(deadline, socket);
         }
     }
 }
 
-/// What is said to a request.
-struct Reply {
+/// What a request gets.
+struct Response {
     status: Status,
     content_type: &'static str,
     keep_alive: bool,
@@ -131,10 +131,10 @@ struct Reply {
     body: String,
 }
 
-impl Reply {
+impl Response {
     #[inline(never)] // small, not fast
-    fn error(status: Status) -> Reply {
-        Reply {
+    fn error(status: Status) -> Response {
+        Response {
             status,
             content_type: "text/html",
             keep_alive: false,
@@ -144,14 +144,14 @@ impl Reply {
     }
 
     fn encode(&self) -> String {
-        let head = Answer {
+        let head = ResponseHead {
             status: self.status,
             content_type: self.content_type,
             keep_alive: self.keep_alive,
             length: self.body.len(),
             more: "",
         };
-        let mut text = head.head(clock::unix());
+        let mut text = head.encode(clock::unix());
         if !self.head_only {
             text.push_str(&self.body);
         }
@@ -160,18 +160,18 @@ impl Reply {
 }
 
 /// Answers the request whose head is the first `len` bytes of `received`.
-fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Reply {
+fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Response {
     let request = match Request::parse(&received.filled()[..len]) {
         Ok(request) => request,
-        Err(status) => return Reply::error(status),
+        Err(status) => return Response::error(status),
     };
     if !may_ask(&site.allowed, peer, &request) {
-        return Reply::error(Status::NOT_FOUND);
+        return Response::error(Status::NOT_FOUND);
     }
     if request.method != Method::Get || request.content_length.is_some() {
-        return Reply {
+        return Response {
             head_only: request.method == Method::Head,
-            ..Reply::error(Status::NOT_IMPLEMENTED)
+            ..Response::error(Status::NOT_IMPLEMENTED)
         };
     }
     let keep_alive = request.keep_alive;
@@ -179,14 +179,14 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Reply {
         b"/stats" => ("text/plain", stats_page::render),
         b"/metrics" => ("text/plain; version=0.0.4", metrics::render),
         _ => {
-            return Reply {
+            return Response {
                 keep_alive,
-                ..Reply::error(Status::NOT_FOUND)
+                ..Response::error(Status::NOT_FOUND)
             };
         }
     };
     drop(received); // the pages say how many buffers are in use
-    Reply {
+    Response {
         status: Status::OK,
         content_type,
         keep_alive,
