@@ -11,7 +11,7 @@ use crate::support::middle_proxy::Options;
 use crate::support::obfuscated2::Secret;
 use crate::support::programs::run;
 use crate::support::rig::{Rig, dialer};
-use crate::support::sockets;
+use crate::support::sockets::dial;
 use crate::support::transfers::Ends;
 use crate::support::vectors::to_hex;
 use std::fs;
@@ -164,7 +164,7 @@ fn a_refusal_has_one_name() {
     let refused = |figures: &Figures| {
         figures.number("mtproxy_handshake_refusals_total{reason=\"limit\"}") > 0
     };
-    drop(sockets::dial(rig.proxy.address()));
+    drop(dial(rig.proxy.address()));
     let metrics = wait_for(|| Figures::of_metrics(address), "a refusal", refused);
     assert!(!metrics.has("mtproxy_accept_connection_limit_failed_total"));
     assert!(!metrics.has("mtproxy_tls_refused_not_tls_total"));
@@ -320,15 +320,15 @@ fn a_secret_is_for_as_many_clients_as_its_limit_says() {
     let bob = format!("{}:bob:2", to_hex(&BOB));
     let rig = Rig::with(&[&SERVING[..], &["-S", &bob]].concat(), Options::default());
     let address = stats_address(&rig.proxy);
-    let dial = |secret| {
+    let dial_with = |secret| {
         let mut dialer = dialer(rig.proxy.address(), Transport::Intermediate);
         dialer.secret = Some(secret);
         dialer.dial()
     };
-    let mut two = [dial(BOB), dial(BOB)];
+    let mut two = [dial_with(BOB), dial_with(BOB)];
     two.iter_mut().for_each(|client| client.echo(10));
     for _ in 0..3 {
-        dial(BOB).expect_closed();
+        dial_with(BOB).expect_closed();
     }
     // Those who are there stay, and the other secret has no limit.
     two.iter_mut().for_each(|client| client.echo(10));
@@ -350,7 +350,7 @@ fn a_secret_is_for_as_many_clients_as_its_limit_says() {
     two[0].leave();
     let one_left = |figures: &Figures| figures.number("secret_2_connections") == 1;
     wait_for(|| Figures::of_stats(address), "a free place", one_left);
-    dial(BOB).echo(10);
+    dial_with(BOB).echo(10);
     assert_eq!(Figures::of_stats(address).number("closed_secret_full"), 3);
 }
 

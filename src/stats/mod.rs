@@ -3,6 +3,8 @@
 //! are made of the rows. What is counted by secret and data centre is in `traffic`, times in `times`;
 //! each has one short lock around its list.
 
+mod close;
+mod row;
 mod times;
 mod traffic;
 
@@ -11,37 +13,13 @@ use std::fmt::Write;
 use crate::base::gauge::{Counter, Gauge};
 use crate::base::threads;
 
+pub use close::Close;
+pub use row::Row;
+use row::add;
 pub use times::{Dials, Histogram, all_dials, dials};
 #[cfg(test)]
 pub use traffic::of as traffic_of;
 pub use traffic::{Figure, Guest, Label, Traffic, all as all_traffic, labels, set_up, sum};
-
-/// A counter, gauge or reason, and its value now.
-pub struct Row {
-    /// Its name; the C program's where it has one.
-    pub name: &'static str,
-    /// What it counts.
-    pub help: &'static str,
-    /// If it counts refused clients: the reason's name among the refusals, else empty.
-    pub refusal: &'static str,
-    /// The count.
-    pub value: u64,
-}
-
-/// Adds the row whose name, help and refusal are the lines of `text`. A call with one string takes fewer
-/// bytes of the program than an entry of a table.
-#[inline(never)]
-fn add(rows: &mut Vec<Row>, text: &'static str, value: u64) {
-    let mut lines = text.split('\n');
-    let mut next = || lines.next().unwrap_or_default();
-    let (name, help, refusal) = (next(), next(), next());
-    rows.push(Row {
-        name,
-        help,
-        refusal,
-        value,
-    });
-}
 
 macro_rules! counters {
     ($($name:ident: $help:literal $(refusal $reason:literal)?,)*) => {
@@ -127,86 +105,6 @@ gauges! {
 
 /// Clients that are connected, handshakes included.
 pub static CLIENTS: Gauge = Gauge::new();
-
-macro_rules! close_reasons {
-    ($($variant:ident $word:ident: $help:literal $($refusal:ident)?,)*) => {
-        /// Why a client's connection ended.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(u8)]
-        pub enum Close {
-            $(#[doc = $help] $variant,)*
-        }
-
-        static REASONS: [Reason; [$(Close::$variant),*].len()] = [$(Reason {
-            word: stringify!($word),
-            is_refusal: !stringify!($($refusal)?).is_empty(),
-            count: Counter::new(),
-        },)*];
-    };
-}
-
-struct Reason {
-    word: &'static str,
-    /// Whether it means that a client was not served.
-    is_refusal: bool,
-    count: Counter,
-}
-
-close_reasons! {
-    ClientGone client_gone: "the client closed",
-    ClientLost client_lost: "the client's connection broke",
-    HandshakeTimeout handshake_timeout: "no whole header within the deadline" refusal,
-    NoSecretFits no_secret_fits: "the header fits no secret; read and discarded until the deadline" refusal,
-    Masked masked: "a stranger, whom the mask site was to be shown",
-    BadRecord bad_record: "in fake TLS an alert, or another record than data" refusal,
-    BadLength bad_length: "a packet length that the transport forbids" refusal,
-    SecretFull secret_full: "the secret's limit of clients is reached" refusal,
-    UnknownDc unknown_dc: "no middle proxy is configured for the data centre" refusal,
-    NoBackend no_backend: "no middle proxy became ready in time" refusal,
-    BackendLost backend_lost: "the client's middle-proxy connection was lost",
-    BackendClosed backend_closed: "the middle proxy asked to close",
-    DcUnreachable dc_unreachable: "no address of the data centre could be reached" refusal,
-    DcClosed dc_closed: "the data centre closed",
-    DcLost dc_lost: "the connection to the data centre broke",
-    HalfOpen half_open: "one half had ended and the other made no progress",
-    HttpDone http_done: "an HTTP connection that was not to be kept was served",
-    HttpRefused http_refused: "a request over HTTP that is no client's",
-    HttpIdle http_idle: "no further HTTP request in time, or not a whole one",
-    HttpLate http_late: "no response to an HTTP request in time",
-    Flood flood: "too much unread",
-    Evicted evicted: "memory was short",
-    Stalled stalled: "the client did not fetch the rest in time",
-    NoThread no_thread: "no thread for the client's writer" refusal,
-    Panicked panicked: "a bug; it was logged",
-    Stopping stopping: "the server stops",
-}
-
-impl Close {
-    /// The word for the log and for the counter's name.
-    pub fn word(self) -> &'static str {
-        REASONS.get(self as usize).map_or("", |reason| reason.word)
-    }
-
-    /// Counts an end. To be called before the client can see it.
-    pub fn counted(self) -> Close {
-        if let Some(reason) = REASONS.get(self as usize) {
-            reason.count.add(1);
-        }
-        self
-    }
-
-    /// Every reason, named by its word, and how many connections ended so.
-    #[inline(never)] // small, not fast
-    pub fn rows() -> Vec<Row> {
-        let rows = REASONS.iter().map(|reason| Row {
-            name: reason.word,
-            help: "",
-            refusal: if reason.is_refusal { reason.word } else { "" },
-            value: reason.count.value(),
-        });
-        rows.collect()
-    }
-}
 
 /// The rows that count clients that were not served.
 #[inline(never)] // small, not fast

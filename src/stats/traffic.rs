@@ -11,7 +11,8 @@ use mtproxy::formats::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
-use super::{Close, Row, add};
+use super::close::Close;
+use super::row::{Row, add};
 use crate::base::gauge::{Counter, Gauge, Place};
 use crate::base::lock::Mutex;
 
