@@ -57,6 +57,8 @@ pub const SIG_BLOCK: i32 = if MIPS { 1 } else { 0 };
 pub const SIGPOLL: i32 = if MIPS { 22 } else { 29 };
 pub const SIGRTMAX: i32 = if MIPS { 127 } else { 64 };
 pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
+pub const SIGUSR2: i32 = if MIPS { 17 } else { 12 };
+pub const SIOCOUTQ: usize = if MIPS { 0x7472 } else { 0x5411 };
 pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
 const MIPS: bool = cfg!(target_arch = "mips");
 

@@ -18,7 +18,7 @@ pub use process::{Resource, become_user, is_root, raise_limit};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, reset, send_now, set_lifetime,
-    set_window_clamp, shut_down_listener,
+    set_window_clamp, shut_down_listener, unconfirmed,
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which

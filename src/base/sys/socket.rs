@@ -32,6 +32,7 @@ unsafe extern "C" {
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
     fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn ioctl(fd: c_int, request: usize, ...) -> c_int;
 }
 
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -126,6 +127,14 @@ pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
         Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
         result => result,
     }
+}
+
+/// Bytes that were sent and that the peer's system has not confirmed, the end of sending included.
+pub fn unconfirmed(socket: &TcpStream) -> u64 {
+    let mut bytes: c_int = 0;
+    // SAFETY: the request stores an int, and the pointer is to one.
+    unsafe { ioctl(socket.as_raw_fd(), SIOCOUTQ, ptr::from_mut(&mut bytes)) };
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 /// Ends a connection by a reset; what is on its way out is lost.
