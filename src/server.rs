@@ -14,7 +14,7 @@ use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
 use crate::direct::Direct;
-use crate::direct::table::{self, Table};
+use crate::direct::table::Table;
 use crate::door::replay::Seen;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
@@ -157,7 +157,6 @@ fn fake_tls(
 fn table(config: &Config) -> Result<Table, Fatal> {
     Ok(Table {
         overrides: start::dc_overrides(config)?,
-        ipv6: table::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
     })
 }

@@ -47,6 +47,7 @@ mod http_connections;
 mod http_transport;
 mod limits;
 mod plain;
+mod process;
 mod promptness;
 mod qr;
 mod quick_ack;

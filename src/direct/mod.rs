@@ -65,7 +65,7 @@ struct Connected {
 #[inline(never)]
 fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Connected, Close> {
     let accepted = &stream.layers.accepted;
-    let (addresses, known) = road.table.addresses(accepted.dc);
+    let (addresses, known) = road.table.addresses(accepted.dc, table::has_ipv6);
     if !known {
         STATS.direct_unknown_dcs.add(1);
     }
