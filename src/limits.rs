@@ -227,6 +227,8 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_HOST: usize = 63;
 /// Characters of the file that an error shows (protocol.md 8.2). C: the same.
 pub const MAX_NEAR: usize = 20;
+/// What Telegram's file has, bytes. C: any length that fits.
+pub const PROXY_SECRET_LEN: usize = 128;
 /// Shortest proxy-secret file, bytes (protocol.md 8.5). C: the same.
 pub const PROXY_SECRET_MIN: usize = 32;
 /// Longest proxy-secret file, bytes (protocol.md 8.5). C: the same.

@@ -66,7 +66,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         addresses: &addresses,
         stats_port: facts.port,
         capacity: &capacity,
-        has_proxy_secret: proxy_secret.is_some(),
+        proxy_secret: proxy_secret.as_ref(),
         fake_tls: tls.is_some(),
     };
     report.say();
@@ -165,7 +165,7 @@ fn table(config: &Config) -> Result<Table, Fatal> {
 fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road {
     let direct = Direct {
         table,
-        source: config.address,
+        source: config.source(),
     };
     let Some(dcs) = dcs else {
         return Road::Direct(direct);
@@ -193,7 +193,7 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
 fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
     Dialer {
         secret,
-        source: config.address,
+        source: config.source(),
         nat: NatRules(config.nat_rules.clone()),
         ping_interval: config.ping_interval(),
         checksums: sys::checksums(),

@@ -46,6 +46,7 @@ mod flags;
 mod http_connections;
 mod http_transport;
 mod limits;
+mod mistakes;
 mod plain;
 mod process;
 mod promptness;

@@ -81,18 +81,22 @@ pub fn say(what: Arguments) {
 /// The panic hook: place and message. std's own hook may print a backtrace, which needs more than a
 /// small stack has, and waits for whoever reads standard error.
 pub fn panicked(panic: &PanicHookInfo) {
+    event(format_args!("{}", description(panic)));
+}
+
+fn description(panic: &PanicHookInfo) -> String {
     let what = panic.payload();
     let text = what.downcast_ref::<&str>().copied();
     let text = text.or_else(|| what.downcast_ref::<String>().map(String::as_str));
     let thread = std::thread::current();
-    event(format_args!(
+    format!(
         "panicked thread={} at={} message={:?}",
         thread.name().unwrap_or("main"),
         panic
             .location()
             .map_or(&"?" as &dyn std::fmt::Display, |at| at),
         text.unwrap_or_default()
-    ));
+    )
 }
 
 fn stamped(what: Arguments) -> String {
@@ -152,6 +156,24 @@ impl std::fmt::Display for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::lock::Mutex;
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place_and_message() {
+        static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|panic| SEEN.lock().push(description(panic))));
+        let thread = std::thread::Builder::new().name("unlucky".into());
+        let number = std::hint::black_box(7);
+        let panics = move || panic!("on purpose,\n{number} times");
+        assert!(thread.spawn(panics).unwrap().join().is_err());
+        std::panic::set_hook(before);
+        let seen = SEEN.lock(); // of other tests, too
+        let own = seen.iter().find(|line| line.contains("unlucky")).unwrap();
+        let start = "panicked thread=unlucky at=src/base/log.rs:";
+        let end = r#" message="on purpose,\n7 times""#;
+        assert!(own.starts_with(start) && own.ends_with(end), "{own}");
+    }
 
     #[test]
     fn dates() {

@@ -11,7 +11,7 @@ mod relay;
 pub mod table;
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
@@ -28,8 +28,8 @@ use table::Table;
 pub struct Direct {
     /// Where data centres are.
     pub table: Table,
-    /// --address: where connections come from.
-    pub source: Option<Ipv4Addr>,
+    /// Where connections come from, if not from where the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 impl Direct {
@@ -87,7 +87,7 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
 }
 
 #[inline(never)] // see `connect`
-fn dial(addresses: &[SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
+fn dial(addresses: &[SocketAddr], source: Option<IpAddr>) -> Option<TcpStream> {
     let dc = net::dial_any(addresses, source, DC_CONNECT).ok()?;
     dc.set_write_timeout(None).ok()?;
     sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME).ok()?;

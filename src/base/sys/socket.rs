@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
@@ -88,11 +88,11 @@ pub fn shut_down_listener(listener: &TcpListener) {
 /// Connects from `source`, if given, within `timeout`; also the socket's write timeout from then on.
 pub fn dial(
     target: SocketAddr,
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     timeout: Duration,
 ) -> io::Result<TcpStream> {
     let fd = stream_socket(target)?;
-    if let (Some(source), true) = (source, target.is_ipv4()) {
+    if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
         // Else the port is chosen now, when the target that could share it isn't known. Old kernels
         // don't have it.
         let _ = set_option(&fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
@@ -231,7 +231,7 @@ mod tests {
         let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
         let ours = dial(
             listener.local_addr().unwrap(),
-            Some(Ipv4Addr::LOCALHOST),
+            Some(std::net::Ipv4Addr::LOCALHOST.into()),
             Duration::from_secs(3),
         )
         .unwrap();
