@@ -1,7 +1,10 @@
 //! Two connections whose bytes are relayed into each other, one thread for each direction (a half), until
 //! both halves have ended. When one side shuts down its sending, that is passed on and the other half goes
-//! on, so nothing in flight is lost. `direct` relays a client and its data centre so, `door::mask` a stranger and the
-//! site that it is shown.
+//! on, so nothing in flight is lost. `direct` relays a client and its data centre so, `door::mask` a
+//! stranger and the site that it is shown.
+//!
+//! Locks: a list of all pairs, from which the server ends them when it stops, and in each pair how far its
+//! halves are, taken behind the former. Neither is held while bytes are moved.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -52,16 +55,16 @@ pub fn run(
     orderly: [Close; 2],
     up: impl FnOnce(&Pair) -> Half,
     down: impl FnOnce(&Pair) -> Half + Send + 'static,
-) -> Close {
-    let _listed = Listed::new(pair);
+) -> (Close, Listed) {
+    let listed = Listed::new(pair);
     let theirs = pair.clone();
     let job = move || theirs.half(orderly[1], || down(&theirs));
     if !threads::run(Box::new(job)) {
-        return Close::NoThread;
+        return (Close::NoThread, listed);
     }
     pair.half(orderly[0], || up(pair));
     let ended = pair.ended.lock();
-    ended.reason.unwrap_or(Close::Panicked)
+    (ended.reason.unwrap_or(Close::Panicked), listed)
 }
 
 /// All pairs, by the descriptor of the connection that was accepted.
@@ -77,8 +80,8 @@ struct Pairs {
     stopped: bool,
 }
 
-/// A pair that is in the list, until this is dropped.
-struct Listed(RawFd);
+/// A pair that is in the list, until this is dropped: when its end is counted.
+pub struct Listed(RawFd);
 
 impl Listed {
     fn new(pair: &Arc<Pair>) -> Listed {
@@ -107,6 +110,18 @@ pub fn finish_all() {
     let mut pairs = PAIRS.lock();
     pairs.stopped = true;
     pairs.all.values().for_each(|pair| pair.finish());
+}
+
+/// Ends all pairs now, whatever is on its way.
+pub fn end_all() {
+    let pairs = PAIRS.lock();
+    for socket in pairs
+        .all
+        .values()
+        .flat_map(|pair| [&pair.client, &pair.far])
+    {
+        let _ = socket.shutdown(Shutdown::Both);
+    }
 }
 
 /// Waits until there is no pair; false if some are left after `wait`.

@@ -65,6 +65,7 @@ fn silent_clients_do_not_hold_up_the_end() {
         let took = begun.elapsed();
         assert!(took < SOON, "{took:?}");
         client.expect_closed();
+        assert_eq!(proxy.summary().count("closed_stopping"), 1);
     }
 }
 

@@ -36,18 +36,18 @@ impl Direct {
     /// Serves a client to its end.
     pub fn serve(&self, socket: TcpStream, mut stream: ClientStream, mut guest: Guest) -> Close {
         let connected = connect(self, &mut stream, &guest);
-        let reason = match connected {
+        match connected {
             Ok(Connected { dc, offer, down }) => {
                 let _place = Gauge::enter(&DIRECT);
                 let up = relay::Up {
                     stream,
                     send: offer.send,
                 };
-                relay::run(socket, dc, up, down, guest.traffic)
+                let (reason, _listed) = relay::run(socket, dc, up, down, guest.traffic);
+                guest.ended(reason)
             }
-            Err(reason) => reason,
-        };
-        guest.ended(reason)
+            Err(reason) => guest.ended(reason),
+        }
     }
 }
 

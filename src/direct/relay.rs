@@ -20,7 +20,7 @@ use crate::base::buffers::{self, Buffer};
 use crate::base::lock::Mutex;
 use crate::base::sys::{self, Pipe};
 use crate::base::{clock, net, records};
-use crate::pair::{self, Broken, Half, Pair};
+use crate::pair::{self, Broken, Half, Listed, Pair};
 use crate::stats::{Close, Traffic};
 use crate::stream::{ClientStream, Layers};
 
@@ -48,7 +48,7 @@ pub fn run(
     mut up: Up,
     down: Option<Box<Ctr>>,
     traffic: &'static Traffic,
-) -> Close {
+) -> (Close, Listed) {
     let pair = Arc::new(Pair::new(client, dc));
     let down = Down {
         cipher: down,
@@ -317,7 +317,7 @@ mod tests {
             },
             send: cipher(2),
         };
-        run(client, dc, up, None, traffic())
+        run(client, dc, up, None, traffic()).0
     }
 
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.

@@ -19,8 +19,17 @@ pub fn begin() {
 }
 
 /// Waits for them to end: until nobody is left, or those who are have got everything and have gone
-/// silent, or `within` has passed. False if something still waited for somebody.
+/// silent, or `within` has passed; then ends who is left. False if something still waited for somebody.
 pub fn wait(within: Duration) -> bool {
+    let all_sent = drain(within);
+    registry::end_all();
+    pair::end_all();
+    // They count themselves.
+    let _ = registry::wait_empty(STOP_QUIET) && pair::wait_empty(STOP_QUIET);
+    all_sent
+}
+
+fn drain(within: Duration) -> bool {
     let deadline = Instant::now() + within;
     let mut before = None;
     loop {

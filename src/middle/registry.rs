@@ -297,6 +297,11 @@ pub fn finish_all() {
     all().iter().for_each(|c| c.finish(Close::Stopping));
 }
 
+/// Ends all clients now, whatever waits for them.
+pub fn end_all() {
+    all().iter().for_each(|c| c.end(Close::Stopping));
+}
+
 /// Ends clients that should have gone by now. To be called once a minute.
 pub fn sweep() {
     for client in all() {
