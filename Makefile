@@ -103,6 +103,7 @@ config: ## fetch proxy-secret and proxy-multi.conf from Telegram into this direc
 	  echo "make config: what $(TELEGRAM) sent is not Telegram's two files; nothing was changed" >&2
 	  exit 1
 	fi
+	chmod 600 "$$new/proxy-secret"
 	mv "$$new/proxy-secret" "$$new/proxy-multi.conf" .
 	echo "proxy-secret ($$size bytes) and proxy-multi.conf ($$(grep -c '^proxy_for ' proxy-multi.conf) addresses) are here"
 

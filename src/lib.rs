@@ -56,6 +56,7 @@ pub mod crypto {
     pub mod ctr;
     pub mod middle_key;
     pub mod random;
+    pub mod wipe;
 }
 
 /// Wire forms, one module each.

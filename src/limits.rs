@@ -55,6 +55,8 @@ pub const MIN_OUTBOX: usize = 8 << 20;
 pub const CLOSE_DRAIN: Duration = Duration::from_secs(60);
 /// How long SIGTERM waits for outboxes to drain. C: exits at once.
 pub const STOP_DRAIN: Duration = Duration::from_secs(5);
+/// It ends earlier once everybody has got everything and neither says nor takes anything for so long.
+pub const STOP_QUIET: Duration = Duration::from_millis(500);
 /// SO_SNDTIMEO of client sockets: how often a stalled writer looks at its deadline.
 pub const CLIENT_SEND_STEP: Duration = Duration::from_secs(10);
 /// Keep-alive of client sockets: first probe, seconds of silence. C: system default (7 200 s).
@@ -225,6 +227,8 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_HOST: usize = 63;
 /// Characters of the file that an error shows (protocol.md 8.2). C: the same.
 pub const MAX_NEAR: usize = 20;
+/// What Telegram's file has, bytes. C: any length that fits.
+pub const PROXY_SECRET_LEN: usize = 128;
 /// Shortest proxy-secret file, bytes (protocol.md 8.5). C: the same.
 pub const PROXY_SECRET_MIN: usize = 32;
 /// Longest proxy-secret file, bytes (protocol.md 8.5). C: the same.
@@ -292,5 +296,9 @@ pub const BUFFER_CLASSES: [usize; 6] = [
 /// The part of the budget that each size class may keep free for the next packets; what is not used
 /// goes back to the system within minutes.
 pub const POOL_SHARE: usize = 16;
+/// Log lines that may wait to be written; further ones are dropped and counted. C: writing blocks.
+pub const LOG_LINES: usize = 512;
+/// How long the end of the process waits for the log to be read.
+pub const LOG_FLUSH: Duration = Duration::from_millis(500);
 /// How often refusals are summed up in the log while there are any.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

@@ -70,6 +70,13 @@ use operator::{access, links};
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
 pub fn start(args: Vec<OsString>) -> u8 {
+    std::panic::set_hook(Box::new(log::panicked));
+    let code = run(args);
+    log::flush();
+    code
+}
+
+fn run(args: Vec<OsString>) -> u8 {
     let result = match options::parse(args) {
         Ok(Command::Run(config)) => server::run(*config),
         Ok(Command::Link(config)) => links::print(&config),

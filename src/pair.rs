@@ -1,16 +1,22 @@
 //! Two connections whose bytes are relayed into each other, one thread for each direction (a half), until
 //! both halves have ended. When one side shuts down its sending, that is passed on and the other half goes
-//! on, so nothing in flight is lost. `direct` relays a client and its data centre so, `door::mask` a stranger and the
-//! site that it is shown.
+//! on, so nothing in flight is lost. `direct` relays a client and its data centre so, `door::mask` a
+//! stranger and the site that it is shown.
+//!
+//! Locks: a list of all pairs, from which the server ends them when it stops, and in each pair how far its
+//! halves are, taken behind the former. Neither is held while bytes are moved.
 
-use crate::base::lock::Mutex;
+use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar};
+use std::time::Duration;
 
 use mtproxy::limits::HALF_OPEN;
 
-use crate::base::{lock, threads};
+use crate::base::lock::{self, Mutex};
+use crate::base::{sys, threads};
 use crate::stats::Close;
 
 /// Both connections, and how far both halves are.
@@ -49,15 +55,91 @@ pub fn run(
     orderly: [Close; 2],
     up: impl FnOnce(&Pair) -> Half,
     down: impl FnOnce(&Pair) -> Half + Send + 'static,
-) -> Close {
+) -> (Close, Listed) {
+    let listed = Listed::new(pair);
     let theirs = pair.clone();
     let job = move || theirs.half(orderly[1], || down(&theirs));
     if !threads::run(Box::new(job)) {
-        return Close::NoThread;
+        return (Close::NoThread, listed);
     }
     pair.half(orderly[0], || up(pair));
     let ended = pair.ended.lock();
-    ended.reason.unwrap_or(Close::Panicked)
+    (ended.reason.unwrap_or(Close::Panicked), listed)
+}
+
+/// All pairs, by the descriptor of the connection that was accepted.
+static PAIRS: Mutex<Pairs> = Mutex::new(Pairs {
+    all: BTreeMap::new(),
+    stopped: false,
+});
+/// Notified when the last pair leaves.
+static EMPTY: Condvar = Condvar::new();
+
+struct Pairs {
+    all: BTreeMap<RawFd, Arc<Pair>>,
+    stopped: bool,
+}
+
+/// A pair that is in the list, until this is dropped: when its end is counted.
+pub struct Listed(RawFd);
+
+impl Listed {
+    fn new(pair: &Arc<Pair>) -> Listed {
+        let number = pair.client.as_raw_fd();
+        let mut pairs = PAIRS.lock();
+        pairs.all.insert(number, pair.clone());
+        if pairs.stopped {
+            pair.finish();
+        }
+        Listed(number)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut pairs = PAIRS.lock();
+        let _last = pairs.all.remove(&self.0);
+        if pairs.all.is_empty() {
+            EMPTY.notify_all();
+        }
+    }
+}
+
+/// Ends all pairs, now and from now on, once what has come from their far sides has gone to clients.
+pub fn finish_all() {
+    let mut pairs = PAIRS.lock();
+    pairs.stopped = true;
+    pairs.all.values().for_each(|pair| pair.finish());
+}
+
+/// Ends all pairs now, whatever is on its way.
+pub fn end_all() {
+    let pairs = PAIRS.lock();
+    for socket in pairs
+        .all
+        .values()
+        .flat_map(|pair| [&pair.client, &pair.far])
+    {
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// Waits until there is no pair; false if some are left after `wait`.
+pub fn wait_empty(wait: Duration) -> bool {
+    let pairs = lock::wait_while(&EMPTY, PAIRS.lock(), wait, |pairs| !pairs.all.is_empty());
+    pairs.all.is_empty()
+}
+
+/// Pairs both of whose halves go on, and a figure that changes while clients take something or speak.
+pub fn movement() -> (u64, u64) {
+    let pairs = PAIRS.lock();
+    pairs.all.values().fold((0, 0_u64), |(whole, sum), pair| {
+        let moved = sys::unconfirmed(&pair.client) + (u64::from(pair.steps()) << 32);
+        (
+            whole + u64::from(!pair.has_ended()),
+            sum.wrapping_add(moved),
+        )
+    })
 }
 
 impl Pair {
@@ -70,6 +152,12 @@ impl Pair {
             ended: Mutex::default(),
             both: Condvar::new(),
         }
+    }
+
+    /// Nothing more is taken from the far side, save what has come: the system gives that first.
+    fn finish(&self) {
+        self.ended.lock().reason.get_or_insert(Close::Stopping);
+        let _ = self.far.shutdown(Shutdown::Read);
     }
 
     /// There was progress.

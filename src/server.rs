@@ -8,16 +8,17 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
+use crate::base::clock::Every;
 use crate::base::gauge::Gauge;
 use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
 use crate::direct::Direct;
-use crate::direct::table::{self, Table};
+use crate::direct::table::Table;
 use crate::door::replay::Seen;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
-use crate::door::{accept, probe};
+use crate::door::{accept, closing, probe};
 use crate::middle::dcs::{Dcs, MainTask};
 use crate::middle::dial::Dialer;
 use crate::middle::nat::NatRules;
@@ -65,7 +66,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         addresses: &addresses,
         stats_port: facts.port,
         capacity: &capacity,
-        has_proxy_secret: proxy_secret.is_some(),
+        proxy_secret: proxy_secret.as_ref(),
         fake_tls: tls.is_some(),
     };
     report.say();
@@ -76,6 +77,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     );
 
     sys::block_signals();
+    log::start().map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
@@ -86,12 +88,15 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     });
     rules.sets().iter().for_each(|set| set.start_first());
     statistics::start(&config, &stats_sockets, facts, &rules)?;
-    start_threads(&listeners, &rules, capacity.clients, requests)
-        .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
+    start_threads(&listeners, &rules, capacity.clients, requests).map_err(no_thread)?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, dialer.as_ref());
     stop(&listeners, &rules);
     Ok(())
+}
+
+fn no_thread(e: std::io::Error) -> Fatal {
+    Fatal(format!("can't start a thread: {e}"))
 }
 
 fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
@@ -152,7 +157,6 @@ fn fake_tls(
 fn table(config: &Config) -> Result<Table, Fatal> {
     Ok(Table {
         overrides: start::dc_overrides(config)?,
-        ipv6: table::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
     })
 }
@@ -161,7 +165,7 @@ fn table(config: &Config) -> Result<Table, Fatal> {
 fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road {
     let direct = Direct {
         table,
-        source: config.address,
+        source: config.source(),
     };
     let Some(dcs) = dcs else {
         return Road::Direct(direct);
@@ -189,7 +193,7 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
 fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
     Dialer {
         secret,
-        source: config.address,
+        source: config.source(),
         nat: NatRules(config.nat_rules.clone()),
         ping_interval: config.ping_interval(),
         checksums: sys::checksums(),
@@ -225,23 +229,25 @@ fn start_threads(
 fn watch_signals(requests: &Sender<MainTask>) {
     let mut stopping = false;
     let mut shown = 0;
+    let mut minute = Every::new(limits::SUMMARY_INTERVAL);
     loop {
-        match sys::wait_signal(limits::SUMMARY_INTERVAL) {
+        match sys::wait_signal(minute.left()) {
             Some(Signal::Stop) if stopping => std::process::exit(1),
             Some(Signal::Stop) => {
                 stopping = true;
                 // There is always room; `send`, which could wait, is a lot of code.
                 let _ = requests.try_send(MainTask::Stop);
             }
-            Some(Signal::Other) => log::event(format_args!("signal_ignored")),
-            None => {
-                registry::sweep();
-                buffers::trim();
-                let (sum, line) = stats::refused();
-                if sum != shown {
-                    log::event(format_args!("{line}"));
-                    shown = sum;
-                }
+            Some(Signal::Ignored(name)) => log::event(format_args!("signal_ignored name={name}")),
+            None => {}
+        }
+        if minute.is_due() {
+            registry::sweep();
+            buffers::trim();
+            let (sum, line) = stats::refused();
+            if sum != shown {
+                log::event(format_args!("{line}"));
+                shown = sum;
             }
         }
     }
@@ -270,9 +276,11 @@ fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>
 fn stop(listeners: &[Arc<TcpListener>], rules: &Rules) {
     log::event(format_args!("stopping"));
     listeners.iter().for_each(|l| sys::shut_down_listener(l));
-    registry::finish_all();
+    closing::begin();
     rules.sets().iter().for_each(|set| set.stop());
-    let all_gone = registry::wait_empty(limits::STOP_DRAIN);
-    log::event(format_args!("stopped drained={all_gone}"));
+    let drained = closing::wait(limits::STOP_DRAIN);
+    // Many clients at once may have filled the log's queue: these two lines are not to be lost.
+    log::flush();
+    log::event(format_args!("stopped drained={drained}"));
     log::event(format_args!("{}", stats::summary()));
 }

@@ -139,14 +139,33 @@ fn a_missing_nat_rule_fails_the_link() {
     rig.middle.forget_failures();
 }
 
+/// A loopback address leads nowhere but to this machine: connections to Telegram come from elsewhere.
 #[test]
-fn the_given_address_is_bound_on_both_sides() {
-    let ours = Ipv4Addr::new(127, 0, 0, 3);
-    let rig = Rig::with(&["--address", "127.0.0.3"], Options::default());
-    assert_eq!(rig.middle.link(0).peer.ip(), ours);
-    let listening = rig.proxy.listening()[0];
-    assert_eq!(listening.ip(), ours);
-    dialer(listening, Transport::Padded).dial().echo(100);
+fn the_given_addresses_are_listened_on_and_come_from() {
+    let here: IpAddr = Ipv4Addr::LOCALHOST.into();
+    let other: IpAddr = Ipv4Addr::new(127, 0, 0, 4).into();
+    for (arguments, listens, comes_from) in [
+        (&["--address", "127.0.0.3"][..], "127.0.0.3", here),
+        (&["--source", "127.0.0.4"], "0.0.0.0", other),
+        (
+            &["--address", "127.0.0.3", "--source", "127.0.0.4"],
+            "127.0.0.3",
+            other,
+        ),
+        // Of the other family, and so not to be used.
+        (&["--source", "::1"], "0.0.0.0", here),
+        (&["--address", "::1"], "::1", here),
+        (&["-6", "--address", "[::1]"], "::1", here),
+    ] {
+        let rig = Rig::with(arguments, Options::default());
+        assert_eq!(rig.middle.link(0).peer.ip(), comes_from, "{arguments:?}");
+        let mut listening = rig.proxy.listening()[0];
+        assert_eq!(listening.ip().to_string(), listens, "{arguments:?}");
+        if listening.ip().is_unspecified() {
+            listening.set_ip(here);
+        }
+        dialer(listening, Transport::Padded).dial().echo(100);
+    }
 }
 
 /// Sends a message; gives the request that the backend gets.

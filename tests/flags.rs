@@ -240,7 +240,7 @@ fn secret_files_of_a_wrong_size_end_with_1() {
 
 #[test]
 fn a_wrong_address_ends_with_4() {
-    for value in ["nowhere", "1.2.3", "::1"] {
+    for value in ["nowhere", "1.2.3", "::1:80:x", "[::1]:80"] {
         assert_refusal(&refused(&["--address", value]), 4, &["--address", value]);
     }
 }

@@ -19,8 +19,54 @@ pub fn millis() -> u32 {
     running().as_millis() as u32
 }
 
+/// When something is due that is done at an interval, whatever happens in between.
+pub struct Every {
+    interval: Duration,
+    due: Instant,
+}
+
+impl Every {
+    /// For the first time when `interval` has passed.
+    pub fn new(interval: Duration) -> Every {
+        let due = Instant::now() + interval;
+        Every { interval, due }
+    }
+
+    /// How long until it is due.
+    pub fn left(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it is due; the interval begins anew then.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.left().is_zero();
+        if due {
+            *self = Every::new(self.interval);
+        }
+        due
+    }
+}
+
 /// Seconds since 1970.
 pub fn unix() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_is_not_put_off_by_what_comes_in_between() {
+        let (begun, interval) = (Instant::now(), Duration::from_millis(50));
+        let mut every = Every::new(interval);
+        let mut times = 0;
+        while begun.elapsed() < 3 * interval {
+            assert!(every.left() <= interval);
+            std::thread::sleep(every.left().min(interval / 10));
+            times += u32::from(every.is_due());
+        }
+        assert!((1..=3).contains(&times), "{times} times in three intervals");
+    }
 }

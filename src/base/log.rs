@@ -1,24 +1,67 @@
 //! The log: one event a line on standard error, `time EVENT key=value ...`. Nothing per packet, never
 //! a secret. Prose for the operator (start block, errors) is written by `say`.
+//!
+//! At start lines are written by the one thread that there is. From [`start`] on a thread of its own
+//! writes them, out of a bounded channel: standard error may be a pipe that nobody reads or a terminal
+//! that is held by Ctrl-S, and nobody who serves waits for that. Lines that don't fit are dropped and
+//! counted; the count is logged once the channel is empty again.
 
 use std::fmt::{Arguments, Write as _};
-use std::io::Write as _;
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
-use crate::base::clock;
-
+use crossbeam_channel::{Receiver, Sender, bounded};
 use mtproxy::formats::date::Moment;
+use mtproxy::limits::{LOG_FLUSH, LOG_LINES};
+
+use super::{clock, threads};
 
 static VERBOSITY: AtomicU32 = AtomicU32::new(0);
+/// To the log's thread, once there is one.
+static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
+/// Lines that found no room since this was last logged.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+
+enum Entry {
+    Line(String),
+    /// Dropped when everything before it is written, which disconnects who waits for that.
+    Mark {
+        _written: Sender<()>,
+    },
+}
 
 /// Sets how many -v were given.
 pub fn set_verbosity(level: u32) {
     VERBOSITY.store(level, Ordering::Relaxed);
 }
 
+/// From now on lines are written by a thread of their own.
+pub fn start() -> io::Result<()> {
+    let (send, entries) = bounded(LOG_LINES);
+    threads::spawn("log", move || write_lines(&entries, &mut io::stderr()))?;
+    let _ = QUEUE.set(send);
+    Ok(())
+}
+
+/// Waits until everything is written, but not for long: nobody may be reading.
+pub fn flush() {
+    let Some(queue) = QUEUE.get() else { return };
+    let deadline = Instant::now() + LOG_FLUSH;
+    let (_written, waiting) = bounded(0);
+    if queue
+        .send_deadline(Entry::Mark { _written }, deadline)
+        .is_ok()
+    {
+        let _ = waiting.recv_deadline(deadline);
+    }
+}
+
 /// Logs an event that an operator wants to know of.
 pub fn event(what: Arguments) {
-    line(format_args!("{} {what}", Utc(clock::unix())));
+    line(stamped(what));
 }
 
 /// Logs an event that is only of interest with -v.
@@ -30,14 +73,68 @@ pub fn detail(what: Arguments) {
 
 /// Prints a line of prose.
 pub fn say(what: Arguments) {
-    line(what);
-}
-
-/// One write, so that lines of several threads don't mix. Nothing can be done if it fails.
-fn line(what: Arguments) {
     let mut text = String::with_capacity(160);
     let _ = writeln!(text, "{what}");
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    line(text);
+}
+
+/// The panic hook: place and message. std's own hook may print a backtrace, which needs more than a
+/// small stack has, and waits for whoever reads standard error.
+pub fn panicked(panic: &PanicHookInfo) {
+    event(format_args!("{}", description(panic)));
+}
+
+fn description(panic: &PanicHookInfo) -> String {
+    let what = panic.payload();
+    let text = what.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| what.downcast_ref::<String>().map(String::as_str));
+    let thread = std::thread::current();
+    format!(
+        "panicked thread={} at={} message={:?}",
+        thread.name().unwrap_or("main"),
+        panic
+            .location()
+            .map_or(&"?" as &dyn std::fmt::Display, |at| at),
+        text.unwrap_or_default()
+    )
+}
+
+fn stamped(what: Arguments) -> String {
+    let mut text = String::with_capacity(160);
+    let _ = writeln!(text, "{} {what}", Utc(clock::unix()));
+    text
+}
+
+fn line(text: String) {
+    match QUEUE.get() {
+        None => write(&mut io::stderr(), &text),
+        Some(queue) => {
+            if queue.try_send(Entry::Line(text)).is_err() {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The log's thread.
+fn write_lines(entries: &Receiver<Entry>, out: &mut dyn io::Write) {
+    for entry in entries {
+        if let Entry::Line(text) = &entry {
+            write(out, text);
+        }
+        if entries.is_empty() {
+            let lines = DROPPED.swap(0, Ordering::Relaxed);
+            if lines > 0 {
+                write(out, &stamped(format_args!("log_dropped lines={lines}")));
+            }
+        }
+    }
+}
+
+/// One write, so that a line doesn't mix with those of others who have the same standard error. Nothing
+/// can be done if it fails.
+fn write(out: &mut dyn io::Write, line: &str) {
+    let _ = out.write_all(line.as_bytes());
 }
 
 /// Unix seconds, shown as 2026-11-23T04:10:00Z.
@@ -59,6 +156,24 @@ impl std::fmt::Display for Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::lock::Mutex;
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place_and_message() {
+        static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|panic| SEEN.lock().push(description(panic))));
+        let thread = std::thread::Builder::new().name("unlucky".into());
+        let number = std::hint::black_box(7);
+        let panics = move || panic!("on purpose,\n{number} times");
+        assert!(thread.spawn(panics).unwrap().join().is_err());
+        std::panic::set_hook(before);
+        let seen = SEEN.lock(); // of other tests, too
+        let own = seen.iter().find(|line| line.contains("unlucky")).unwrap();
+        let start = "panicked thread=unlucky at=src/base/log.rs:";
+        let end = r#" message="on purpose,\n7 times""#;
+        assert!(own.starts_with(start) && own.ends_with(end), "{own}");
+    }
 
     #[test]
     fn dates() {

@@ -3,7 +3,7 @@
 //! process finds interrupted are repeated.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::sys;
@@ -89,7 +89,7 @@ pub fn write_all(socket: &TcpStream, mut parts: &mut [IoSlice]) -> io::Result<()
 #[inline(never)] // as `read_before`
 pub fn dial_any(
     addresses: &[SocketAddr],
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     within: Duration,
 ) -> io::Result<TcpStream> {
     let deadline = Instant::now() + within;

@@ -3,6 +3,8 @@
 
 use aes::cipher::{Block, InnerIvInit, KeyInit, StreamCipherCore};
 
+use crate::crypto::wipe::wipe;
+
 /// Bytes of a cipher block.
 const BLOCK: usize = 16;
 
@@ -21,6 +23,13 @@ pub struct StreamKey {
     pub key: [u8; 32],
     /// First counter block.
     pub iv: [u8; 16],
+}
+
+impl Drop for StreamKey {
+    fn drop(&mut self) {
+        wipe(&mut self.key);
+        wipe(&mut self.iv);
+    }
 }
 
 impl StreamKey {

@@ -7,6 +7,7 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 
 use crate::crypto::ctr::StreamKey;
+use crate::crypto::wipe::wipe;
 
 /// What both ends know after the nonces have been exchanged.
 pub struct KeyInputs<'a> {
@@ -46,16 +47,15 @@ pub fn derive(inputs: &KeyInputs) -> MiddleKeys {
 }
 
 fn direction(inputs: &KeyInputs, who: &[u8; 6]) -> StreamKey {
-    let string = key_string(inputs, who);
+    let mut string = key_string(inputs, who);
     // The hashes of the string without its first byte, and without its first two.
     let md5 = |from: usize| Md5::digest(string.get(from..).unwrap_or_default());
     let mut key = [0; 32];
     let parts = md5(1).into_iter().take(12).chain(Sha1::digest(&string));
     key.iter_mut().zip(parts).for_each(|(k, b)| *k = b);
-    StreamKey {
-        key,
-        iv: md5(2).into(),
-    }
+    let iv = md5(2).into();
+    wipe(&mut string);
+    StreamKey { key, iv }
 }
 
 fn key_string(inputs: &KeyInputs, who: &[u8; 6]) -> Vec<u8> {

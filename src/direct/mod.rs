@@ -11,7 +11,7 @@ mod relay;
 pub mod table;
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
@@ -28,26 +28,26 @@ use table::Table;
 pub struct Direct {
     /// Where data centres are.
     pub table: Table,
-    /// --address: where connections come from.
-    pub source: Option<Ipv4Addr>,
+    /// Where connections come from, if not from where the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 impl Direct {
     /// Serves a client to its end.
     pub fn serve(&self, socket: TcpStream, mut stream: ClientStream, mut guest: Guest) -> Close {
         let connected = connect(self, &mut stream, &guest);
-        let reason = match connected {
+        match connected {
             Ok(Connected { dc, offer, down }) => {
                 let _place = Gauge::enter(&DIRECT);
                 let up = relay::Up {
                     stream,
                     send: offer.send,
                 };
-                relay::run(socket, dc, up, down, guest.traffic)
+                let (reason, _listed) = relay::run(socket, dc, up, down, guest.traffic);
+                guest.ended(reason)
             }
-            Err(reason) => reason,
-        };
-        guest.ended(reason)
+            Err(reason) => guest.ended(reason),
+        }
     }
 }
 
@@ -65,7 +65,7 @@ struct Connected {
 #[inline(never)]
 fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Connected, Close> {
     let accepted = &stream.layers.accepted;
-    let (addresses, known) = road.table.addresses(accepted.dc);
+    let (addresses, known) = road.table.addresses(accepted.dc, table::has_ipv6);
     if !known {
         STATS.direct_unknown_dcs.add(1);
     }
@@ -87,7 +87,7 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
 }
 
 #[inline(never)] // see `connect`
-fn dial(addresses: &[SocketAddr], source: Option<Ipv4Addr>) -> Option<TcpStream> {
+fn dial(addresses: &[SocketAddr], source: Option<IpAddr>) -> Option<TcpStream> {
     let dc = net::dial_any(addresses, source, DC_CONNECT).ok()?;
     dc.set_write_timeout(None).ok()?;
     sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME).ok()?;

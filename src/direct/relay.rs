@@ -9,6 +9,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
@@ -17,9 +18,9 @@ use mtproxy::proto::faketls::record::{self, Sizer};
 
 use crate::base::buffers::{self, Buffer};
 use crate::base::lock::Mutex;
-use crate::base::sys::Pipe;
+use crate::base::sys::{self, Pipe};
 use crate::base::{clock, net, records};
-use crate::pair::{self, Broken, Half, Pair};
+use crate::pair::{self, Broken, Half, Listed, Pair};
 use crate::stats::{Close, Traffic};
 use crate::stream::{ClientStream, Layers};
 
@@ -47,7 +48,7 @@ pub fn run(
     mut up: Up,
     down: Option<Box<Ctr>>,
     traffic: &'static Traffic,
-) -> Close {
+) -> (Close, Listed) {
     let pair = Arc::new(Pair::new(client, dc));
     let down = Down {
         cipher: down,
@@ -129,8 +130,12 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
             linger(&pair.far, Some(RELAY_LINGER));
             // Bytes in a pipe can't be deciphered, nor cut into records at no cost.
             let by_copy = down.sizer.is_some() || down.cipher.is_some();
-            n = match (!by_copy).then(take_pipe).flatten() {
+            let moved = match (!by_copy).then(take_pipe).flatten() {
                 Some(pipe) => move_by_pipe(pair, pipe, &down)?,
+                None => None,
+            };
+            n = match moved {
+                Some(moved) => moved,
                 None if buffers::excess() == 0 => {
                     move_by_copy(pair, Buffer::new(RELAY_COPY), &mut down)?
                 }
@@ -171,31 +176,33 @@ fn passed_down(pair: &Pair, n: usize, down: &Down) {
     down.traffic.direct_down_bytes.add(n as u64);
 }
 
-/// Moves bytes until a step moves few or none come for a while; returns how many, 0 at the end.
-fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<usize, Broken> {
+/// Moves bytes until a step moves few or none come for a while; returns how many, 0 at the end. None, and
+/// nothing is moved, if the system doesn't let pipes be used so.
+fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, Broken> {
     loop {
         let n = match pipe.fill(&pair.far, RELAY_STEP) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 keep_pipe(pipe);
-                return Ok(1);
+                return Ok(Some(1));
+            }
+            Err(e) if sys::is_forbidden(&e) => {
+                NO_PIPES.store(true, Ordering::Relaxed);
+                return Ok(None);
             }
             result => result.map_err(|_| DC_LOST)?,
         };
         let mut left = n;
         while left > 0 {
             match pipe.empty(&pair.client, left) {
-                Ok(0) => return Err(CLIENT_LOST),
+                Ok(0) | Err(_) => return Err(CLIENT_LOST),
                 Ok(gone) => left -= gone,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(CLIENT_LOST),
             }
             pair.step();
         }
         down.traffic.direct_down_bytes.add(n as u64);
         if n < RELAY_BUSY {
             keep_pipe(pipe);
-            return Ok(n);
+            return Ok(Some(n));
         }
     }
 }
@@ -245,7 +252,13 @@ fn read(from: &TcpStream, buf: &mut [u8], lost: Broken) -> Result<usize, Broken>
 /// Pipes that are empty and wait for their next use.
 static PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 
+/// A container's filter forbids it: everything is copied from then on.
+static NO_PIPES: AtomicBool = AtomicBool::new(false);
+
 fn take_pipe() -> Option<Pipe> {
+    if NO_PIPES.load(Ordering::Relaxed) {
+        return None;
+    }
     let kept = PIPES.lock().pop();
     kept.or_else(|| Pipe::new(RELAY_STEP).ok())
 }
@@ -304,7 +317,7 @@ mod tests {
             },
             send: cipher(2),
         };
-        run(client, dc, up, None, traffic())
+        run(client, dc, up, None, traffic()).0
     }
 
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.

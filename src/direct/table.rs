@@ -71,23 +71,18 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, last: u16) -> Ipv6Addr {
 pub struct Table {
     /// --dc-override, in order.
     pub overrides: Vec<(DcId, SocketAddr)>,
-    /// Whether there is a route for IPv6.
-    pub ipv6: bool,
     /// --prefer-ipv6: IPv6 first.
     pub prefer_ipv6: bool,
 }
 
 impl Table {
-    /// Addresses to try, in order; false if the id is unknown and these are the default's.
-    pub fn addresses(&self, dc: DcId) -> (Vec<SocketAddr>, bool) {
-        let number = dc.0.unsigned_abs();
-        match self.known(dc, number) {
+    /// Addresses to try, in order; false if the id is unknown and these are the default's. IPv6 may come
+    /// and go while the server runs, so each time `has_ipv6` is asked whether there is a route.
+    pub fn addresses(&self, dc: DcId, has_ipv6: fn() -> bool) -> (Vec<SocketAddr>, bool) {
+        let default = DcId(DEFAULT_DC as i16);
+        match self.known(dc, has_ipv6) {
             Some(addresses) => (addresses, true),
-            None => (
-                self.known(DcId(DEFAULT_DC as i16), DEFAULT_DC)
-                    .unwrap_or_default(),
-                false,
-            ),
+            None => (self.known(default, has_ipv6).unwrap_or_default(), false),
         }
     }
 
@@ -105,7 +100,8 @@ impl Table {
         )
     }
 
-    fn known(&self, dc: DcId, number: u16) -> Option<Vec<SocketAddr>> {
+    fn known(&self, dc: DcId, has_ipv6: fn() -> bool) -> Option<Vec<SocketAddr>> {
+        let number = dc.0.unsigned_abs();
         let overridden = |fits: &dyn Fn(DcId) -> bool| -> Vec<SocketAddr> {
             let rows = self.overrides.iter().filter(|(id, _)| fits(*id));
             rows.map(|(_, address)| *address).collect()
@@ -121,7 +117,7 @@ impl Table {
         }
         let (_, ipv4, ipv6) = ROWS.iter().find(|(id, ..)| *id == number)?;
         let mut ips: Vec<IpAddr> = ipv4.iter().copied().map(IpAddr::V4).collect();
-        if self.ipv6 {
+        if has_ipv6() {
             let at = if self.prefer_ipv6 { 0 } else { ips.len() };
             ips.insert(at, IpAddr::V6(*ipv6));
         }
@@ -147,7 +143,7 @@ mod tests {
     use super::*;
 
     fn first(table: &Table, dc: i16) -> (String, bool) {
-        let (addresses, known) = table.addresses(DcId(dc));
+        let (addresses, known) = table.addresses(DcId(dc), || true);
         (addresses[0].to_string(), known)
     }
 
@@ -155,7 +151,6 @@ mod tests {
     fn the_rows_by_id_media_and_test() {
         let table = Table {
             overrides: Vec::new(),
-            ipv6: true,
             prefer_ipv6: false,
         };
         assert_eq!(first(&table, 1), ("149.154.175.50:443".into(), true));
@@ -169,20 +164,15 @@ mod tests {
                 "{unknown}"
             );
         }
-        let all: Vec<String> = table
-            .addresses(DcId(2))
-            .0
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            all,
-            [
-                "149.154.167.51:443",
-                "95.161.76.100:443",
-                "[2001:67c:4e8:f002::a]:443"
-            ]
-        );
+        let all = |has_ipv6| {
+            let (addresses, _) = table.addresses(DcId(2), has_ipv6);
+            let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            texts
+        };
+        let ipv4 = ["149.154.167.51:443", "95.161.76.100:443"];
+        assert_eq!(all(|| false), ipv4);
+        let with_ipv6 = [&ipv4[..], &["[2001:67c:4e8:f002::a]:443"]].concat();
+        assert_eq!(all(|| true), with_ipv6, "a route has come since");
     }
 
     #[test]
@@ -196,12 +186,11 @@ mod tests {
         ];
         let table = Table {
             overrides,
-            ipv6: true,
             prefer_ipv6: true,
         };
         let ports = |dc| {
             table
-                .addresses(DcId(dc))
+                .addresses(DcId(dc), || true)
                 .0
                 .iter()
                 .map(SocketAddr::port)

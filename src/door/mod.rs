@@ -5,6 +5,7 @@
 //! against deadlines, and who proves no secret is shown the mask site or nothing at all.
 
 pub mod accept;
+pub mod closing;
 mod header;
 mod mask;
 pub mod probe;

@@ -15,6 +15,9 @@
 //! "timeout" uint                     10 .. 30000 (milliseconds)
 //! ```
 //!
+//! All targets of a cluster stand together. They may be continued behind a further `default`, which C refuses:
+//! so Telegram's files for IPv4 and IPv6 may be joined into one. A byte order mark in front is skipped.
+//!
 //! The last three are checked and otherwise unused. Keywords are matched by prefix, as in C. An error
 //! is C's line (`parse-config.c`, `mtproto-config.c`): `NAME:LINE: fatal: TEXT near REST`. LINE is the
 //! count of newlines before the error, so the second line is 1; on the first line `NAME:LINE: ` is left
@@ -55,7 +58,7 @@ pub type Resolve<'a> = &'a mut dyn FnMut(&str, u16) -> Option<SocketAddr>;
 pub fn parse(name: &str, text: &[u8], resolve: Resolve) -> Result<ConfigFile, String> {
     let mut cursor = Cursor {
         name,
-        rest: text,
+        rest: text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
         newlines: 0,
     };
     if text.len() > MAX_CONFIG_FILE {
@@ -67,6 +70,7 @@ pub fn parse(name: &str, text: &[u8], resolve: Resolve) -> Result<ConfigFile, St
         default_dc: DcId(0),
     };
     let (mut min, mut max) = (4, 8);
+    let mut part = Vec::new();
     cursor.skip_white();
     while !cursor.rest.is_empty() {
         if cursor.keyword("min_connections") {
@@ -77,14 +81,17 @@ pub fn parse(name: &str, text: &[u8], resolve: Resolve) -> Result<ConfigFile, St
             cursor.number(10..=30_000, "timeout")?;
         } else if cursor.keyword("default") {
             file.default_dc = cursor.dc()?;
+            part.clear();
         } else if cursor.keyword("proxy_for") {
             // Before "proxy", with which it begins.
             let dc = cursor.dc()?;
             if !cursor.rest.first().copied().is_some_and(is_blank) {
                 return Err(cursor.fail("space expected after target id"));
             }
+            cursor.begin_target(dc, &mut part)?;
             file.add(dc, &mut cursor, resolve)?;
         } else if cursor.keyword("proxy") {
+            cursor.begin_target(DcId(0), &mut part)?;
             file.add(DcId(0), &mut cursor, resolve)?;
         } else {
             return Err(cursor.fail("'proxy <ip>:<port>;' expected"));
@@ -102,12 +109,8 @@ pub fn parse(name: &str, text: &[u8], resolve: Resolve) -> Result<ConfigFile, St
 impl ConfigFile {
     /// Reads `host:port` and adds it to the cluster of `dc`.
     fn add(&mut self, dc: DcId, cursor: &mut Cursor, resolve: Resolve) -> Result<(), String> {
-        cursor.take(is_blank);
-        let continues = self.clusters.last().is_some_and(|last| last.dc == dc);
-        if !continues && self.clusters.iter().any(|cluster| cluster.dc == dc) {
-            return Err(cursor.fail(format!("proxies for dc {} intermixed", dc.0)));
-        }
-        if !continues && self.clusters.len() >= MAX_CLUSTERS {
+        let known = self.clusters.iter().position(|cluster| cluster.dc == dc);
+        if known.is_none() && self.clusters.len() >= MAX_CLUSTERS {
             return Err(cursor.fail("too many auth clusters"));
         }
         let targets = self.clusters.iter().map(|cluster| cluster.targets.len());
@@ -115,7 +118,7 @@ impl ConfigFile {
             return Err(cursor.fail(format!("too many targets ({MAX_TARGETS})")));
         }
         let target = cursor.target(resolve)?;
-        match self.clusters.last_mut().filter(|_| continues) {
+        match known.and_then(|index| self.clusters.get_mut(index)) {
             Some(cluster) => cluster.targets.push(target),
             None => self.clusters.push(Cluster {
                 dc,
@@ -125,6 +128,9 @@ impl ConfigFile {
         Ok(())
     }
 }
+
+/// UTF-8's, which editors of Windows put in front.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The parser's position.
 #[derive(Clone, Copy)]
@@ -168,6 +174,19 @@ impl<'a> Cursor<'a> {
             self.take(|byte| byte != b'\n');
             self.take(is_white);
         }
+    }
+
+    /// What follows is a target of `dc`. `part` has the clusters since the last `default`, where the targets
+    /// of each stand together.
+    fn begin_target(&mut self, dc: DcId, part: &mut Vec<DcId>) -> Result<(), String> {
+        self.take(is_blank);
+        if part.last() != Some(&dc) {
+            if part.contains(&dc) {
+                return Err(self.fail(format!("proxies for dc {} intermixed", dc.0)));
+            }
+            part.push(dc);
+        }
+        Ok(())
     }
 
     fn keyword(&mut self, word: &str) -> bool {
@@ -345,6 +364,26 @@ proxy_for -5 91.108.56.117:8888;
         let four = &file.clusters[8].targets;
         let wanted = ["91.108.4.212:8888", "91.108.4.139:8888"];
         assert_eq!(four, &wanted.map(|t| t.parse().unwrap()));
+    }
+
+    /// The C proxy refuses both.
+    #[test]
+    fn files_joined_into_one_and_a_byte_order_mark() {
+        let ipv6 = "# force_probability 1 10\ndefault 2;\nproxy_for 1 [2001:b28::d]:8888;\n\
+                    proxy_for 4 [2001:67c::d]:80;\nproxy_for 6 [2001:67c::e]:80;\n";
+        let file = parse_text(&format!("\u{feff}{TODAY}{ipv6}")).unwrap();
+        assert_eq!((file.default_dc, targets(&file)), (DcId(2), 19));
+        let all = addresses(&file);
+        assert_eq!(all[0].1, ["149.154.175.50:8888", "[2001:b28::d]:8888"]);
+        assert_eq!(all[8].1.len(), 3);
+        assert_eq!(all[12], (6, vec!["[2001:67c::e]:80".into()]));
+        for apart in [
+            "proxy_for 1 1.1.1.1:1;proxy_for 2 2.2.2.2:2;proxy_for 1 3.3.3.3:3;",
+            "default 1;proxy 1.1.1.1:1;default 1;proxy_for 2 1.1.1.1:1;proxy 1.1.1.1:1;proxy_for 2 2.2.2.2:2;",
+        ] {
+            assert!(error_line(apart).contains(" intermixed near "), "{apart}");
+        }
+        assert!(parse_text("proxy 1.1.1.1:1;\u{feff}").is_err());
     }
 
     #[test]

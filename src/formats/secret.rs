@@ -49,6 +49,9 @@ impl SecretEntry {
     /// Parses `SECRET[:label[:limit]]`; the label may be empty if there is a limit. An error holds
     /// nothing of the text but the length of the secret.
     pub fn parse(text: &str) -> Result<SecretEntry, SecretError> {
+        if text.contains("://") || text.starts_with("t.me/") {
+            return Err(SecretError::Link);
+        }
         let mut parts = text.splitn(3, ':');
         let (secret, form) = parse_secret(parts.next().unwrap_or_default())?;
         let (label, limit) = (parts.next(), parts.next());
@@ -103,6 +106,8 @@ impl SecretEntry {
 pub enum SecretError {
     /// Not a secret in any form; its length in characters.
     Length(usize),
+    /// A whole link.
+    Link,
     /// As long as the hexadecimal form, but not every character is a hexadecimal digit.
     NotHexadecimal,
     /// An ee secret whose domain is none.
@@ -120,6 +125,9 @@ impl fmt::Display for SecretError {
         match self {
             SecretError::Length(1) => write!(f, "{secret}got 1 character"),
             SecretError::Length(length) => write!(f, "{secret}got {length} characters"),
+            SecretError::Link => f.write_str(
+                "expected a secret, got a link: give only what stands behind secret= in it",
+            ),
             SecretError::NotHexadecimal => write!(f, "{secret}got another character among them"),
             SecretError::Domain => write!(
                 f,
@@ -320,6 +328,16 @@ mod tests {
             assert_eq!(plain.form, Form::Plain);
         }
         assert_eq!(Secret::new(BYTES), parse(HEX).unwrap());
+    }
+
+    #[test]
+    fn a_link_is_no_secret_but_has_one() {
+        for start in ["tg://", "https://t.me/", "http://telegram.me/", "t.me/"] {
+            let link = format!("{start}proxy?server=h&port=443&secret={HEX}");
+            assert_eq!(SecretEntry::parse(&link), Err(SecretError::Link), "{link}");
+        }
+        let text = format!("{}", SecretError::Link);
+        assert!(text.contains("secret="), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! side knows Telegram's proxy-secret.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ use crate::stats::Dials;
 pub struct Dialer {
     /// Telegram's proxy-secret.
     pub secret: ProxySecret,
-    /// --address: where connections come from.
-    pub source: Option<Ipv4Addr>,
+    /// Where connections come from, if not from where the system chooses.
+    pub source: Option<IpAddr>,
     /// --nat-info
     pub nat: NatRules,
     /// Between pings.

@@ -97,8 +97,8 @@ fn next_packet(
 /// Sends a packet to the client's middle proxy.
 fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result<(), Close> {
     if session.client.ending().is_some() {
-        // The client is being closed once it has fetched what waits for it.
-        session.client.receiving(0);
+        // It is closed once it has fetched what waits for it.
+        session.client.ignore();
         return Ok(());
     }
     let payload = PAYLOAD_AT..PAYLOAD_AT + prefix.payload_len();

@@ -18,8 +18,8 @@ use mtproxy::proto::wire::ConnId;
 use super::link::Link;
 use super::outbox::Outbox;
 use crate::base::buffers::{self, Buffer};
-use crate::base::clock;
 use crate::base::lock::{self, Mutex};
+use crate::base::{clock, sys};
 use crate::stats::{Close, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
@@ -78,16 +78,18 @@ impl Client {
     /// something: closing at once would make the kernel drop what is under way to it. Whoever does
     /// not close in time is closed by [`sweep`].
     pub fn close_drained(&self) {
-        let how = match self.ending() {
-            Some(Close::Stopping) => Shutdown::Both,
-            _ => Shutdown::Write,
-        };
-        let _ = self.socket.shutdown(how);
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Why the connection is ending, if it is.
     pub fn ending(&self) -> Option<Close> {
         self.reason.get().copied()
+    }
+
+    /// A client that is being closed has said something; nobody is told.
+    pub fn ignore(&self) {
+        self.receiving(0);
+        IGNORED.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The client has sent a packet.
@@ -142,6 +144,8 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
 });
 /// Notified when the last client leaves.
 static EMPTY: Condvar = Condvar::new();
+/// Packets of clients that are being closed.
+static IGNORED: AtomicU32 = AtomicU32::new(0);
 /// One thread at a time looks for clients to close when memory is short.
 static RELIEVING: Mutex<()> = Mutex::new(());
 
@@ -278,10 +282,24 @@ pub fn queued() -> (u64, u64) {
     each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
+/// Bytes that wait for clients, and a figure that changes while clients take something or speak though
+/// they are being closed.
+pub fn movement() -> (u64, u64) {
+    let unconfirmed = |client: Arc<Client>| sys::unconfirmed(&client.socket);
+    let sum: u64 = all().into_iter().map(unconfirmed).sum();
+    let ignored = IGNORED.load(Ordering::Relaxed);
+    (queued().1, sum.wrapping_add(u64::from(ignored) << 32))
+}
+
 /// Lets nobody in any more, and ends all clients as soon as their outboxes are drained.
 pub fn finish_all() {
     table().stopped = true;
     all().iter().for_each(|c| c.finish(Close::Stopping));
+}
+
+/// Ends all clients now, whatever waits for them.
+pub fn end_all() {
+    all().iter().for_each(|c| c.end(Close::Stopping));
 }
 
 /// Ends clients that should have gone by now. To be called once a minute.

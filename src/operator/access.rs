@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use mtproxy::crypto::wipe::wipe;
 use mtproxy::formats::secret::{Form, SecretEntry, spell};
 use mtproxy::limits::MAX_SECRET_FILE;
 use mtproxy::proto::secret::Secret;
@@ -59,7 +60,9 @@ pub fn read(config: &Config) -> Result<Vec<SecretEntry>, Fatal> {
                 "secret file {name}: expected at most 64 KiB"
             )));
         }
-        add_lines(&mut entries, &text, &name).map_err(Fatal)?;
+        let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
+        wipe(&mut text.into_bytes());
+        added.map_err(Fatal)?;
         needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
     }
     Ok(entries)

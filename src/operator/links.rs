@@ -102,14 +102,16 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     }
     let nat = NatRules(config.nat_rules.clone());
     let outside = |ip: IpAddr| nat.translate(SocketAddr::new(ip, 0)).ip();
-    let ipv4 = match config.address {
-        Some(address) => Some(address.into()),
-        None => source_towards(SOMEWHERE_V4.into()),
-    };
-    let ipv4 = ipv4.map(outside);
-    let ipv6 = config.ipv6.then(|| source_towards(SOMEWHERE_V6.into()));
-    let public = [ipv4, ipv6.flatten()].into_iter().flatten().find(is_public);
-    public.map(|ip| ip.to_string()).ok_or(ipv4)
+    let given = config.address;
+    let first = given.or_else(|| source_towards(SOMEWHERE_V4.into()));
+    let first = first.map(outside);
+    let is_on_all = config.ipv6 && given.is_none();
+    let ipv6 = is_on_all.then(|| source_towards(SOMEWHERE_V6.into()));
+    let public = [first, ipv6.flatten()]
+        .into_iter()
+        .flatten()
+        .find(is_public);
+    public.map(|ip| ip.to_string()).ok_or(first)
 }
 
 /// The address that the kernel would send from to `target`. Connecting a UDP socket sends nothing.

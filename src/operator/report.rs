@@ -2,9 +2,11 @@
 //! looks wrong. Prose, on standard error. Called by `server` once, when all is read and open.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use mtproxy::limits;
+use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{clock, log, sys};
 use crate::middle::dcs::Dcs;
@@ -21,8 +23,8 @@ pub struct Report<'a> {
     /// 0: there is none.
     pub stats_port: u16,
     pub capacity: &'a Capacity,
-    /// Telegram's proxy-secret is there.
-    pub has_proxy_secret: bool,
+    /// Telegram's, if it is there.
+    pub proxy_secret: Option<&'a ProxySecret>,
     /// There are domains.
     pub fake_tls: bool,
 }
@@ -48,8 +50,30 @@ impl Report<'_> {
         let (clients, limit) = (self.capacity.clients, self.capacity.decided_by);
         log::say(format_args!("limits: {clients} clients ({limit} decides)"));
         self.warn();
+        self.warn_of_secret_files();
         if let (Some(_), Some(path)) = (self.dcs, &self.config.config_file) {
             warn_of_config_file(path);
+        }
+    }
+
+    fn warn_of_secret_files(&self) {
+        let path = self.config.proxy_secret_file();
+        if let Some(doubt) = self.proxy_secret.and_then(ProxySecret::doubt) {
+            let path = path.display();
+            warn(&format!(
+                "{path} is hardly Telegram's proxy-secret: {doubt}; if no middle proxy answers, fetch \
+                 https://core.telegram.org/getProxySecret"
+            ));
+        }
+        let own = self.config.secret_file.as_deref();
+        for path in self.proxy_secret.map(|_| path).into_iter().chain(own) {
+            let mode = std::fs::metadata(path).map_or(0, |file| file.mode());
+            if mode & 0o004 != 0 {
+                let path = path.display();
+                warn(&format!(
+                    "every user of this machine can read {path}: chmod o-r {path}"
+                ));
+            }
         }
     }
 
@@ -58,7 +82,7 @@ impl Report<'_> {
         if config.is_open() {
             warn("no -S is given: the proxy is open to everybody");
         }
-        if self.dcs.is_some() && !self.has_proxy_secret {
+        if self.dcs.is_some() && self.proxy_secret.is_none() {
             let what = "no --aes-pwd is given and there is no file named secret";
             warn(&format!("{what}: no middle proxy can be reached"));
         }

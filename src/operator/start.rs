@@ -64,8 +64,7 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
 /// Telegram's proxy-secret. Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can
 /// work then.
 pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFacts)>, Fatal> {
-    let path = config.aes_pwd.as_deref();
-    let path = path.unwrap_or(Path::new("secret"));
+    let path = config.proxy_secret_file();
     let name = path.display();
     let wrong = |why: &dyn Display| {
         Fatal(format!(
@@ -74,8 +73,9 @@ pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFac
     };
     match std::fs::read(path) {
         Ok(bytes) => {
-            let secret = ProxySecret::new(&bytes).map_err(|e| wrong(&e))?;
-            Ok(Some((secret, FileFacts::new(path, &bytes))))
+            let facts = FileFacts::new(path, &bytes);
+            let secret = ProxySecret::new(bytes).map_err(|e| wrong(&e))?;
+            Ok(Some((secret, facts)))
         }
         Err(_) if config.aes_pwd.is_none() => Ok(None),
         Err(e) => Err(wrong(&e)),
@@ -98,8 +98,9 @@ pub fn dc_overrides(config: &Config) -> Result<Vec<(DcId, SocketAddr)>, Fatal> {
 /// Listens on the client ports.
 pub fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
     let ip = match config.address {
-        _ if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        address => address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        Some(address) => address,
+        None if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        None => Ipv4Addr::UNSPECIFIED.into(),
     };
     let open = |address: SocketAddr| {
         let listener = sys::listener(address, config.backlog.0 as i32)?;

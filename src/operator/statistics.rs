@@ -20,7 +20,7 @@ pub fn facts(config: &Config) -> Facts {
     Facts {
         started: Instant::now(),
         start_time: clock::unix(),
-        address: config.address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        address: config.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         port: 0,
         config: None,
         clusters: 0,

@@ -1,6 +1,7 @@
 //! Test peers and helpers. They are written from the protocol description over the dependency crates,
 //! never over this project's library, so that a mistake there can't hide behind the same mistake here.
 
+pub mod bystander;
 pub mod client;
 pub mod crypto;
 pub mod dc;
@@ -28,5 +29,6 @@ pub mod tls_flight;
 pub mod tls_hello;
 pub mod tls_rig;
 pub mod transfers;
+pub mod unread;
 pub mod vectors;
 pub mod wait;

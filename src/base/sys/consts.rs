@@ -34,6 +34,9 @@ pub const TCP_WINDOW_CLAMP: i32 = 10;
 pub const TCP_USER_TIMEOUT: i32 = 18;
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_NOSIGNAL: i32 = 0x4000;
+pub const RLIMIT_CORE: i32 = 4;
+pub const PR_SET_DUMPABLE: i32 = 4;
+pub const F_GETFD: i32 = 1;
 pub const SIGHUP: i32 = 1;
 pub const SIGINT: i32 = 2;
 pub const SIGPIPE: i32 = 13;
@@ -57,6 +60,8 @@ pub const SIG_BLOCK: i32 = if MIPS { 1 } else { 0 };
 pub const SIGPOLL: i32 = if MIPS { 22 } else { 29 };
 pub const SIGRTMAX: i32 = if MIPS { 127 } else { 64 };
 pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
+pub const SIGUSR2: i32 = if MIPS { 17 } else { 12 };
+pub const SIOCOUTQ: usize = if MIPS { 0x7472 } else { 0x5411 };
 pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
 const MIPS: bool = cfg!(target_arch = "mips");
 

@@ -5,6 +5,8 @@
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
 
+use crate::base::log;
+
 mod consts;
 mod machine;
 mod pipe;
@@ -13,12 +15,12 @@ mod signal;
 mod socket;
 
 pub use machine::{checksums, random_array};
-pub use pipe::Pipe;
+pub use pipe::{Pipe, is_forbidden};
 pub use process::{Resource, become_user, is_root, raise_limit};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, reset, send_now, set_lifetime,
-    set_window_clamp, shut_down_listener,
+    set_window_clamp, shut_down_listener, unconfirmed,
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
@@ -28,7 +30,13 @@ pub use socket::{
 #[cfg_attr(test, allow(dead_code))] // the test harness has its own
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     signal::ignore();
-    process::open_standard_descriptors();
+    process::forbid_dumps();
+    if !process::open_standard_descriptors() {
+        log::say(format_args!(
+            "mtproxy: descriptors 0 to 2 have to be open, and /dev/null can't be opened in their place"
+        ));
+        return 1;
+    }
     let args = (1..usize::try_from(argc).unwrap_or(0)).map(|i| {
         // SAFETY: the C runtime gives argc pointers to C strings that live as long as the process.
         let arg = unsafe { CStr::from_ptr(*argv.add(i)) };

@@ -45,7 +45,8 @@ impl Pipe {
         }
     }
 
-    /// Moves what `from` has, at most `len` bytes; waits while it has none. 0: it has ended.
+    /// Moves what `from` has, at most `len` bytes; waits while it has none. 0: it has ended. A container
+    /// may forbid it, see [`is_forbidden`].
     pub fn fill(&self, from: &TcpStream, len: usize) -> io::Result<usize> {
         move_bytes(from.as_raw_fd(), self.write.as_raw_fd(), len)
     }
@@ -56,9 +57,21 @@ impl Pipe {
     }
 }
 
+/// Whether [`Pipe::fill`] has failed because the system doesn't let this process do such a thing (EPERM,
+/// ENOSYS, EINVAL), not because of a connection.
+pub fn is_forbidden(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | Unsupported | InvalidInput)
+}
+
 fn move_bytes(from: c_int, to: c_int, len: usize) -> io::Result<usize> {
     let none = ptr::null_mut();
-    // SAFETY: no offsets, as pipes and sockets want it.
-    let n = unsafe { splice(from, none, to, none, len, SPLICE_F_MOVE) };
-    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    loop {
+        // SAFETY: no offsets, as pipes and sockets want it.
+        let n = unsafe { splice(from, none, to, none, len, SPLICE_F_MOVE) };
+        match usize::try_from(n).map_err(|_| io::Error::last_os_error()) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
 use mtproxy::proto::wire::decimal;
@@ -28,6 +27,8 @@ struct Passwd {
 
 unsafe extern "C" {
     fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn prctl(option: c_int, ...) -> c_int;
     fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
     fn getpwnam(name: *const c_char) -> *const Passwd;
@@ -42,21 +43,22 @@ unsafe extern "C" {
     fn getegid() -> u32;
 }
 
-/// Opens /dev/null in place of each of the descriptors 0 to 2 that is closed: otherwise the first socket
-/// would become standard output.
-pub fn open_standard_descriptors() {
-    loop {
-        // SAFETY: the path is a C string; the new descriptor has no other owner.
-        unsafe {
-            // The lowest free number is taken: nothing is lost if 0 to 2 are open already.
-            let fd = open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC);
-            if !(0..=2).contains(&fd) {
-                if fd > 2 {
-                    drop(OwnedFd::from_raw_fd(fd));
-                }
-                return;
-            }
-        }
+/// Opens /dev/null in place of each of the descriptors 0 to 2 that is closed: the first socket must not
+/// become somebody's standard output. False if that is not possible.
+pub fn open_standard_descriptors() -> bool {
+    // SAFETY: a query that takes no argument; the path is a C string. The lowest free number is taken.
+    (0..=2).all(|fd| unsafe {
+        fcntl(fd, F_GETFD) >= 0 || open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC) == fd
+    })
+}
+
+/// Keys stay in memory: no core file, and no other process of the same user looks at it.
+pub fn forbid_dumps() {
+    let none = Rlimit { soft: 0, hard: 0 };
+    // SAFETY: `none` has the layout that the first one takes; the second one takes numbers.
+    unsafe {
+        setrlimit(RLIMIT_CORE, &none);
+        prctl(PR_SET_DUMPABLE, 0_usize);
     }
 }
 
@@ -119,6 +121,8 @@ pub fn become_user(user: &str) -> io::Result<bool> {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
     }
+    // The system may have taken it back with the change.
+    forbid_dumps();
     Ok(true)
 }
 

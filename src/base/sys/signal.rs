@@ -29,27 +29,38 @@ unsafe extern "C" {
 pub enum Signal {
     /// SIGTERM or SIGINT.
     Stop,
-    /// SIGHUP or SIGUSR1.
-    Other,
+    /// One that has no meaning: its name.
+    Ignored(&'static str),
 }
 
 /// Ignores what would end the process: at once, as the C proxy does, before anything else is started.
 pub fn ignore() {
-    // SIGHUP and SIGUSR1 are waited for later. The realtime ones are those that the C proxy accepts and
+    // Those with a name are waited for later. The realtime ones are those that the C proxy accepts and
     // does nothing for.
     let realtime = [0, 1, 4, 8, 9].map(|n| SIGRTMAX - n);
-    for number in [SIGPIPE, SIGPOLL, SIGHUP, SIGUSR1].iter().chain(&realtime) {
+    let named = IGNORED.map(|(number, _)| number);
+    for number in [SIGPIPE, SIGPOLL].iter().chain(&named).chain(&realtime) {
         // SAFETY: ignoring a signal has no handler that could run.
         unsafe { signal(*number, SIG_IGN) };
     }
 }
+
+/// Signals that are waited for and do nothing, with their names.
+const IGNORED: [(c_int, &str); 3] = [
+    (SIGHUP, "SIGHUP"),
+    (SIGUSR1, "SIGUSR1"),
+    (SIGUSR2, "SIGUSR2"),
+];
 
 fn signal_set() -> SignalSet {
     let mut set = SignalSet([0; 16]);
     // SAFETY: the set is as large as the largest that a libc uses.
     unsafe {
         sigemptyset(&mut set);
-        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+        for signal in [SIGINT, SIGTERM] {
+            sigaddset(&mut set, signal);
+        }
+        for (signal, _) in IGNORED {
             sigaddset(&mut set, signal);
         }
     }
@@ -71,8 +82,10 @@ pub fn wait_signal(timeout: Duration) -> Option<Signal> {
     // SAFETY: set and time are initialised; the signal's details are not asked for.
     match unsafe { sigtimedwait(&signal_set(), ptr::null_mut(), &time) } {
         SIGTERM | SIGINT => Some(Signal::Stop),
-        SIGHUP | SIGUSR1 => Some(Signal::Other),
-        _ => None,
+        number => {
+            let (_, name) = IGNORED.into_iter().find(|(known, _)| *known == number)?;
+            Some(Signal::Ignored(name))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
@@ -32,6 +32,7 @@ unsafe extern "C" {
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
     fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn ioctl(fd: c_int, request: usize, ...) -> c_int;
 }
 
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -87,11 +88,11 @@ pub fn shut_down_listener(listener: &TcpListener) {
 /// Connects from `source`, if given, within `timeout`; also the socket's write timeout from then on.
 pub fn dial(
     target: SocketAddr,
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     timeout: Duration,
 ) -> io::Result<TcpStream> {
     let fd = stream_socket(target)?;
-    if let (Some(source), true) = (source, target.is_ipv4()) {
+    if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
         // Else the port is chosen now, when the target that could share it isn't known. Old kernels
         // don't have it.
         let _ = set_option(&fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
@@ -126,6 +127,14 @@ pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
         Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
         result => result,
     }
+}
+
+/// Bytes that were sent and that the peer's system has not confirmed, the end of sending included.
+pub fn unconfirmed(socket: &TcpStream) -> u64 {
+    let mut bytes: c_int = 0;
+    // SAFETY: the request stores an int, and the pointer is to one.
+    unsafe { ioctl(socket.as_raw_fd(), SIOCOUTQ, ptr::from_mut(&mut bytes)) };
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 /// Ends a connection by a reset; what is on its way out is lost.
@@ -222,7 +231,7 @@ mod tests {
         let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
         let ours = dial(
             listener.local_addr().unwrap(),
-            Some(Ipv4Addr::LOCALHOST),
+            Some(std::net::Ipv4Addr::LOCALHOST.into()),
             Duration::from_secs(3),
         )
         .unwrap();

@@ -43,6 +43,10 @@ const LINK: &[Rule] = &[
 /// For both.
 const BOTH: &[Rule] = &[
     (
+        |config| config.ipv6 && config.address.is_some_and(|address| address.is_ipv4()),
+        "--address: with -6 an IPv6 address is listened on: give one, or leave out -6",
+    ),
+    (
         |config| !config.domains.is_empty() && config.is_open(),
         "-D/--domain: who doesn't know the secret is taken to the site of the domain: it needs -S \
          or --secret-file and goes without --open",
@@ -195,6 +199,43 @@ mod tests {
         ] {
             let config = try_run(&format!("-H 1 {flags}")).unwrap();
             assert_eq!(config.window_clamp(), wanted, "{flags}");
+        }
+    }
+
+    #[test]
+    fn where_connections_to_telegram_come_from() {
+        for (flags, wanted) in [
+            ("", None),
+            ("--address 192.0.2.1", Some("192.0.2.1")),
+            ("--address 2001:db8::1", Some("2001:db8::1")),
+            ("-6 --address [2001:db8::1]", Some("2001:db8::1")),
+            ("--address 127.0.0.1", None),
+            ("--address ::1", None),
+            ("--address ::ffff:127.0.0.1", None),
+            ("--address 127.0.0.1 --source 127.0.0.2", Some("127.0.0.2")),
+            (
+                "--address 192.0.2.1 --source 2001:db8::2",
+                Some("2001:db8::2"),
+            ),
+        ] {
+            let config = try_run(&format!("-H 1 -S {A} {flags}")).unwrap();
+            let source = config.source().map(|ip| ip.to_string());
+            assert_eq!(source.as_deref(), wanted, "{flags}");
+        }
+        for (line, code, text) in [
+            ("-6 --address 192.0.2.1", 2, "--address: with -6"),
+            (
+                "--address 192.0.2.1:80",
+                4,
+                "--address: expected an IP address",
+            ),
+            ("--source h", 2, "--source: expected an IP address"),
+        ] {
+            let error = try_run(&format!("-H 1 -S {A} {line}")).unwrap_err();
+            assert!(
+                error.code == code && error.text.starts_with(text),
+                "{error}"
+            );
         }
     }
 }

@@ -10,9 +10,9 @@ use mtproxy::formats::secret::{Form, SecretEntry};
 use mtproxy::limits;
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the program is to do.
@@ -38,8 +38,10 @@ pub struct Config {
     pub ports: Vec<u16>,
     /// -6: listen on IPv6 and mapped IPv4.
     pub ipv6: bool,
-    /// --address: listen here (without -6), and dial middle proxies from here.
-    pub address: Option<Ipv4Addr>,
+    /// --address: listen here; an IPv6 one if there is `ipv6` too.
+    pub address: Option<IpAddr>,
+    /// --source. See [`Config::source`].
+    pub source: Option<IpAddr>,
     /// -S: at most 16, no secret and no label twice, in the order given.
     pub secrets: Vec<SecretEntry>,
     /// --secret-file
@@ -133,6 +135,18 @@ impl Config {
     /// Whether there are secrets, of -S or in a file.
     pub fn has_secrets(&self) -> bool {
         !self.secrets.is_empty() || self.secret_file.is_some()
+    }
+
+    /// Telegram's proxy-secret file. C: the same.
+    pub fn proxy_secret_file(&self) -> &Path {
+        self.aes_pwd.as_deref().unwrap_or(Path::new("secret"))
+    }
+
+    /// Where connections to Telegram come from: --source, or --address unless only this machine is reached
+    /// from there. C: --address.
+    pub fn source(&self) -> Option<IpAddr> {
+        let leads_out = |address: &IpAddr| !address.to_canonical().is_loopback();
+        self.source.or(self.address.filter(leads_out))
     }
 
     /// Whether clients go straight to Telegram: --direct, or no configuration file.

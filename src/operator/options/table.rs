@@ -104,8 +104,9 @@ pub const FLAGS: &[Flag] = &[
         apply: Optional(|config, text| values::verbosity(&mut config.verbosity, text)),
     },
     Flag {
-        spelling: "--address IPV4",
-        help: "listen on this address (not with -6) and dial middle proxies from it",
+        spelling: "--address IP",
+        help: "listen on this address, IPv4 or IPv6 (-6 goes with IPv6 only), and connect to Telegram from \
+               it, unless it is a loopback address",
         apply: Value(|config, text| set(&mut config.address, values::address(text))),
     },
     Flag {
@@ -213,6 +214,11 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--server HOST",
         help: "the name or address that links show (default: this machine's public address)",
         apply: Value(|config, text| set(&mut config.server, values::server(text))),
+    },
+    Flag {
+        spelling: "--source IP",
+        help: "connect to Telegram from this address of the machine (default: see --address)",
+        apply: Value(|config, text| set(&mut config.source, values::source(text))),
     },
     Flag {
         spelling: "--stats-allow-net NET",

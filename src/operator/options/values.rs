@@ -13,7 +13,7 @@ use mtproxy::limits::{
     MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
 };
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -123,9 +123,22 @@ pub fn user(text: &str) -> Result<String, Wrong> {
 }
 
 /// --address
-pub fn address(text: &str) -> Result<Ipv4Addr, Wrong> {
-    let wrong = |_| Wrong::Exit(4, "an IPv4 address".into()); // the C program's exit code
-    text.parse().map_err(wrong)
+pub fn address(text: &str) -> Result<IpAddr, Wrong> {
+    ip(text).ok_or_else(|| Wrong::Exit(4, AN_ADDRESS.into())) // the C program's exit code
+}
+
+/// --source
+pub fn source(text: &str) -> Result<IpAddr, Wrong> {
+    expect(ip(text), AN_ADDRESS)
+}
+
+const AN_ADDRESS: &str = "an IP address without a port";
+
+/// An IP address; IPv6 may have brackets.
+fn ip(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let v6 = bare.map(|text| text.parse().ok().map(IpAddr::V6));
+    v6.unwrap_or_else(|| text.parse().ok())
 }
 
 /// --server

@@ -3,7 +3,7 @@
 //! the page is sent. What proc(5) doesn't tell, as in a chroot without /proc, is 0.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -25,7 +25,7 @@ pub struct Facts {
     /// The same in unix seconds.
     pub start_time: u64,
     /// --address, or 0.0.0.0.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The statistics port.
     pub port: u16,
     /// Telegram's configuration; None in direct mode.
