@@ -9,12 +9,11 @@ use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::gauge::Gauge;
-use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
 use crate::direct::Direct;
 use crate::direct::table::{self, Table};
-use crate::door::replay::Seen;
+use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::{accept, probe};
@@ -76,6 +75,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
         tls,
+        replays: Arc::new(replays(capacity.memory)?),
         padded_only: config.padded_only,
         clear: config.clear,
         road: road(&config, dcs, table, capacity.fallbacks),
@@ -136,12 +136,19 @@ fn fake_tls(
     );
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
-        replays: Arc::new(Mutex::new(Seen::new(limits::REPLAY_ENTRIES))),
         skew: config.tls_skew,
         hybrid: config.tls_hybrid,
         allow_plain: config.allow_plain,
         mask_max: config.mask_max,
     }))
+}
+
+/// A replay store of the machine's size.
+fn replays(memory: u64) -> Result<Replays, Fatal> {
+    let table = 8 * limits::REPLAY_TABLE as u64;
+    let most = (memory / limits::REPLAY_SHARE / table) as usize;
+    let made = Replays::new(most.min(limits::REPLAY_TABLES));
+    made.map_err(|e| Fatal(format!("can't draw random bytes: {e}")))
 }
 
 /// Where data centres are.

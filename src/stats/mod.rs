@@ -78,6 +78,7 @@ counters! {
     tls_refused_skew: "strangers: a hello whose time stamp is too old or too new",
     tls_refused_replay: "strangers: a hello that was used before",
     tls_refused_incomplete: "strangers: silence or part of a hello until the deadline",
+    headers_replayed: "obfuscated2 headers that were used before",
     mask_connections: "strangers that were shown the mask site",
     mask_refused_full: "strangers closed because --mask-max were there",
     mask_unreachable: "strangers closed because the mask site could not be reached",

@@ -11,8 +11,7 @@ use mtproxy::crypto::middle_key;
 use crate::base::buffers;
 use crate::base::buffers::Usage;
 use crate::base::clock;
-use crate::base::lock::Mutex;
-use crate::door::replay::Seen;
+use crate::door::replay::Replays;
 use crate::middle::dcs::{Set, Snapshot};
 use crate::middle::registry;
 use crate::stats::{self, CLIENTS, DIRECT, Traffic};
@@ -42,7 +41,7 @@ pub struct Facts {
     /// Clients at a time.
     pub most_clients: u32,
     /// With fake TLS.
-    pub replays: Option<Arc<Mutex<Seen>>>,
+    pub replays: Option<Arc<Replays>>,
 }
 
 /// A file as it was read.

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use mtproxy::limits::{REPLAY_ENTRIES, TIME_BUCKETS};
+use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
@@ -84,11 +84,14 @@ fn clients(text: &mut Text, facts: &Facts, live: &Live) {
     };
     text.gauge("mask_open_connections", "strangers at mask sites");
     text.sample(&[], Whole(stats::STRANGERS.value().into()));
-    text.gauge("replay_entries", "fake-TLS hellos that are remembered");
-    let seen = replays.lock().len();
+    text.gauge(
+        "replay_entries",
+        "accepted fake-TLS hellos and headers that are remembered",
+    );
+    let (seen, most) = replays.fill();
     text.sample(&[], Whole(seen as u64));
     text.gauge("replay_entries_limit", "how many are");
-    text.sample(&[], Whole(REPLAY_ENTRIES as u64));
+    text.sample(&[], Whole(most as u64));
 }
 
 /// Every row of the table.
