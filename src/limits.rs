@@ -124,8 +124,9 @@ pub const FIRST_RECORD: Duration = Duration::from_secs(30);
 pub const SITE_CONNECT: Duration = Duration::from_secs(5);
 /// How long a stranger waits for the first lookup of its site's name.
 pub const MASK_LOOKUP: Duration = Duration::from_secs(3);
-/// A stranger's connection that is silent in both directions for so long is closed. C: never.
-pub const MASK_IDLE: Duration = Duration::from_secs(60);
+/// A stranger's connection that is silent in both directions for so long is closed: longer than web
+/// servers keep one (nginx 75 s, Apache up to 300 s). C: never.
+pub const MASK_IDLE: Duration = Duration::from_secs(310);
 /// Buffer of each direction of a stranger's connection, bytes.
 pub const MASK_BUFFER: usize = 16 << 10;
 /// How often sites are looked up and probed, give or take an eighth. C: at start only.

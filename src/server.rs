@@ -131,7 +131,7 @@ fn fake_tls(
     let sites = Sites::new(
         domains,
         config.mask.as_ref(),
-        config.mask_proxy_protocol,
+        (config.mask_proxy_protocol, false),
         ours,
     );
     Ok(Some(FakeTls {
@@ -139,6 +139,7 @@ fn fake_tls(
         skew: config.tls_skew,
         hybrid: config.tls_hybrid,
         allow_plain: config.allow_plain,
+        any_sni: false,
         mask_max: config.mask_max,
     }))
 }

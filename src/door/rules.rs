@@ -56,6 +56,8 @@ pub struct FakeTls {
     pub hybrid: bool,
     /// --allow-plain
     pub allow_plain: bool,
+    /// --any-sni: the name that a client asks for doesn't matter.
+    pub any_sni: bool,
     /// --mask-max
     pub mask_max: u32,
 }
