@@ -32,6 +32,7 @@ mod endings;
 mod faketls;
 mod faketls_compare;
 mod faketls_deadlines;
+mod faketls_endings;
 mod faketls_mask;
 mod faketls_names;
 mod faketls_nginx;

@@ -158,6 +158,7 @@ impl Sites {
         random: &mut Random,
     ) -> Result<(SocketAddr, Flight, usize), Unusable> {
         let socket = self.dial(addresses, None).ok_or(Unusable::Nothing)?;
+        let address = socket.peer_addr().map_err(|_| Unusable::Nothing)?;
         let hello = probe::hello(&site.name, kind, &mut |bytes| random.fill(bytes));
         site.state().probe = hello.get(11..43).and_then(|r| r.try_into().ok());
         let answer = exchange(&socket, &hello);
@@ -170,7 +171,6 @@ impl Sites {
         {
             site.state().rejection = rejection;
         }
-        let address = socket.peer_addr().map_err(|_| Unusable::Nothing)?;
         Ok((address, flight, first_read))
     }
 }

@@ -285,7 +285,7 @@ fn reject(socket: &TcpStream, site: &Site) -> std::io::Result<()> {
     // A plain alert is sent as it is, of an encrypted one only the length is known.
     if let Some((&mut [0x17, ..], payload)) = records.split_first_chunk_mut::<{ record::HEADER }>()
     {
-        sys::random(payload)?;
+        Random::new(&sys::random_array()?).fill(payload);
     }
     send_all(socket, &records)?;
     match reset {
