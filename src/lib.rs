@@ -7,21 +7,28 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`limits`] | every number: sizes, deadlines, caps |
-//! | [`crypto`] | AES-256 CTR and CBC streams, both CRCs, the middle-proxy key derivation |
+//! | **[`crypto`]** | **thin layers over the dependency crates** |
+//! | [`crypto::ctr`], [`crypto::cbc`] | AES-256 streams: of clients, of middle proxies |
+//! | [`crypto::crc32`] | both checksums of middle proxies' frames |
+//! | [`crypto::middle_key`] | the keys of a middle-proxy connection |
+//! | [`crypto::random`] | random padding from a seed |
+//! | **[`proto`]** | **wire forms: bytes of strangers, clients, sites and Telegram** |
 //! | [`proto::wire`] | bounded reader and writer, newtypes |
 //! | [`proto::secret`] | client secrets and Telegram's proxy-secret, redacted |
-//! | [`formats::link`] | links for clients |
-//! | [`formats::qr`] | their QR codes |
 //! | [`proto::obfuscated2`] | the 64-byte header, both roles |
 //! | [`proto::transport`] | abridged, intermediate, padded intermediate |
-//! | [`proto::faketls`] | ClientHello, answer, records, and what a real site answers |
-//! | [`proto::proxy_protocol`] | whose connection it is, told to a web server |
+//! | [`proto::faketls`] | ClientHello, ServerHello, records; probing a site and imitating it |
+//! | [`proto::http`] | heads of HTTP requests and responses |
 //! | [`proto::mtproto`] | which client messages may be forwarded |
-//! | [`proto::rpc`] | what is said with a middle proxy |
-//! | [`proto::middle`] | how it is said: frames and handshake |
-//! | [`proto::http`] | heads of HTTP requests and answers |
+//! | [`proto::rpc`] | messages to and from a middle proxy |
+//! | [`proto::middle`] | their encrypted frames, and the handshake |
+//! | [`proto::proxy_protocol`] | tells a mask site whose connection it gets |
+//! | **[`formats`]** | **texts that operators write and see; no stranger's byte** |
 //! | [`formats::config_file`] | Telegram's list of middle proxies |
-//! | [`formats::cidr`] | networks, as operators write them |
+//! | [`formats::secret`] | client secrets as operators write them |
+//! | [`formats::link`], [`formats::qr`] | links for clients, and their QR codes |
+//! | [`formats::cidr`] | networks |
+//! | [`formats::date`] | dates of the log and of HTTP |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -51,7 +58,7 @@ pub mod crypto {
     pub mod random;
 }
 
-/// Wire forms and texts, one module each.
+/// Wire forms, one module each.
 pub mod proto {
     /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
     pub mod faketls {
@@ -85,6 +92,7 @@ pub mod formats {
     pub mod date;
     pub mod link;
     pub mod qr;
+    pub mod secret;
 }
 
 #[cfg(test)]

@@ -100,24 +100,25 @@ pub const RELEASED: u64 = 1_793_491_200;
 pub const REPLAY_TABLE: usize = 1 << 16;
 /// Tables of the replay store, at most: a million entries. C: all of two days.
 pub const REPLAY_TABLES: usize = 16;
-/// The replay store takes at most this part of the machine's memory: with 64 MB, one table of the 512 KiB.
+/// The replay store takes at most this part of the machine's memory: with 64 MB, two tables of 512 KiB.
 pub const REPLAY_SHARE: u64 = 64;
 /// Entries that may wait to be written to the replay store's file.
 pub const REPLAY_QUEUE: usize = 4096;
-/// Shortest encrypted flight that is answered with, bytes of its one record's payload.
+/// Shortest encrypted part of our first flight, bytes of its one record's payload.
 pub const MIN_FLIGHT: usize = 64;
 /// Longest one: what TLS allows one record (RFC 8446 5.2).
 pub const MAX_FLIGHT: usize = 16_640;
 /// Shortest flight where nothing is known of the site. C: 2500.
 pub const FALLBACK_FLIGHT: usize = 2000;
-/// Flights above the shortest, exclusive: 2000 to 4700, as sites with one or two certificates have.
+/// How many lengths there are from the shortest on: 2000 to 4700, as sites with one or two certificates
+/// have.
 /// C: 1120.
 pub const FALLBACK_FLIGHT_SPREAD: u32 = 2701;
-/// Flights of a site that are remembered for each kind of hello and cipher: several rounds of probes.
+/// Flights of a site that are remembered for each kind of hello: several rounds of probes.
 pub const FLIGHTS_KEPT: usize = 16;
 /// Payload of the first record on a stream to the client, bytes: fits one segment. C: at most 1425.
 pub const RECORD_START: usize = 1369;
-/// From our answer to the complete header in the client's first record: phones open connections
+/// From our first flight to the complete header in the client's first record: phones open connections
 /// early. C: what is left of 10 s.
 pub const FIRST_RECORD: Duration = Duration::from_secs(30);
 /// Connecting to a mask site, for strangers and probes.
@@ -152,7 +153,7 @@ pub const BACKEND_CONNECT: Duration = Duration::from_secs(3);
 pub const BACKEND_HANDSHAKE: Duration = Duration::from_secs(3);
 /// SO_SNDTIMEO of middle-proxy connections.
 pub const BACKEND_SEND_STEP: Duration = Duration::from_secs(10);
-/// So many steps in a row that get nothing through end the connection: it is given up after 30 s.
+/// After so many steps in a row without progress the connection is given up: after 30 s.
 pub const BACKEND_SEND_STEPS: u32 = 3;
 /// TCP_USER_TIMEOUT of middle-proxy connections; see that of client sockets.
 pub const BACKEND_USER_TIMEOUT: Duration = Duration::from_secs(240);
@@ -164,11 +165,13 @@ pub const BACKEND_KEEPALIVE_PROBES: u32 = 5;
 pub const BACKEND_PING_GRACE: Duration = Duration::from_secs(20);
 /// Default interval of pings. C: never pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// Most that -T may give.
+pub const MAX_PING_INTERVAL: Duration = Duration::from_secs(3600);
 /// First wait after a failed round of dialling (protocol.md 6.5). C: the same.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The back-off grows until it reaches this. C: the same.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
-/// A connection that lived this long is redialled at once when it is lost.
+/// A connection that lived this long, or carried an answer, is redialled at once when it is lost.
 pub const BACKOFF_FORGIVEN: Duration = Duration::from_secs(10);
 /// Longest frame from a middle proxy, bytes. C: no limit.
 pub const MAX_FRAME: usize = 1 << 24;
@@ -178,8 +181,11 @@ pub const MAX_CLOCK_SKEW: u32 = 30;
 pub const DEFAULT_SLOTS: usize = 2;
 /// Most slots per set of targets; C opens 4 to 8 connections a target.
 pub const MAX_SLOTS: usize = 16;
-/// A further slot of a set is dialled when each ready one has this many clients.
-pub const CLIENTS_PER_SLOT: usize = 64;
+/// Most that -M may give; above [`MAX_SLOTS`] it is taken as that. C: the same.
+pub const MAX_SLOTS_ASKED: u32 = 256;
+/// A further slot of a set is dialled for the next client when each ready one has this many: few
+/// share what a slow or lost connection does to them.
+pub const CLIENTS_PER_SLOT: usize = 8;
 /// A client that waits so long for the first connection of its set has a further slot dialled.
 pub const SLOT_PATIENCE: Duration = Duration::from_millis(300);
 /// Messages that one connection's channel holds.
@@ -206,7 +212,7 @@ pub const HALF_OPEN: Duration = Duration::from_secs(60);
 pub const FALLBACK_AFTER: Duration = Duration::from_secs(30);
 /// Bytes that one step of a busy relay moves at most.
 pub const RELAY_STEP: usize = 256 << 10;
-/// The same where the way down is copied: four full records.
+/// The same where bytes to the client are copied: four full records.
 pub const RELAY_COPY: usize = 64 << 10;
 /// A busy relay whose step moved less than this takes its large buffer or pipe to be idle.
 pub const RELAY_BUSY: usize = 8 << 10;
@@ -227,8 +233,22 @@ pub const MAX_CLUSTERS: usize = 1024;
 pub const MAX_HOST: usize = 63;
 /// Characters of the file that an error shows (protocol.md 8.2). C: the same.
 pub const MAX_NEAR: usize = 20;
+/// Shortest proxy-secret file, bytes (protocol.md 8.5). C: the same.
+pub const PROXY_SECRET_MIN: usize = 32;
+/// Longest proxy-secret file, bytes (protocol.md 8.5). C: the same.
+pub const PROXY_SECRET_MAX: usize = 256;
 /// Client ports that -H may give. C: the same.
 pub const MAX_PORTS: usize = 128;
+/// The port for clients where a secret is made up and -H gives none: no privileges are needed for it.
+pub const CLIENT_PORT: u16 = 8443;
+/// The port in links where -H gives none: most proxies have it.
+pub const LINK_PORT: u16 = 443;
+/// Clients that may wait to be accepted, where -b gives nothing. C: the same.
+pub const BACKLOG: u32 = 8192;
+/// TCP_WINDOW_CLAMP of client sockets without fake TLS, bytes, where -W gives nothing. C: the same.
+pub const WINDOW_CLAMP: u32 = 131_072;
+/// Most that flags which count something may give: C's int.
+pub const MAX_COUNT: u32 = i32::MAX as u32;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 

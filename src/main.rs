@@ -12,6 +12,7 @@ mod base {
     pub mod buffers;
     pub mod clock;
     pub mod gauge;
+    pub mod http;
     pub mod lock;
     pub mod log;
     pub mod net;
@@ -25,39 +26,32 @@ mod door;
 /// Through Telegram's middle proxies.
 mod middle {
     pub mod dcs;
-    mod dial;
-    mod exchange;
+    pub mod dial;
     pub mod http;
+    mod http_response;
     pub mod link;
     pub mod nat;
-    pub mod outbox;
-    pub mod reader;
+    mod outbox;
+    mod reader;
     pub mod registry;
     pub mod session;
     pub mod slot;
     mod slot_reader;
     mod slot_writer;
-    pub mod writer;
+    mod writer;
 }
 /// What the operator gives, sees and asks for.
 mod operator {
     pub mod access;
     pub mod capacity;
-    /// What the program does besides to serve.
-    pub mod commands {
-        pub mod link;
-        pub mod secret;
-    }
-    pub mod files;
     pub mod links;
     pub mod options;
     pub mod pages;
-    pub mod ports;
-    pub mod privileges;
-    pub mod start_block;
+    pub mod report;
+    pub mod start;
     pub mod statistics;
 
-    /// Why the server did not start; the whole sentence.
+    /// Why the server did not start, or a command failed; the whole sentence.
     #[derive(Debug)]
     pub struct Fatal(pub String);
 }
@@ -71,11 +65,15 @@ use std::io::Write;
 
 use base::log;
 use operator::options::{self, Command};
+use operator::{access, links};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
 pub fn start(args: Vec<OsString>) -> u8 {
-    let error = match options::parse(args) {
+    let result = match options::parse(args) {
+        Ok(Command::Run(config)) => server::run(*config),
+        Ok(Command::Link(config)) => links::print(&config),
+        Ok(Command::Secret(domain)) => access::print_new(domain),
         Ok(Command::Help) => {
             log::say(format_args!("{}", options::help()));
             return 2;
@@ -85,24 +83,16 @@ pub fn start(args: Vec<OsString>) -> u8 {
             let _ = std::io::stdout().write_all(version.as_bytes());
             return 0;
         }
-        Ok(Command::Link(request)) => match operator::commands::link::run(&request) {
-            Ok(()) => return 0,
-            Err(text) => (text, 1),
-        },
-        Ok(Command::Secret(domain)) => match operator::commands::secret::run(domain) {
-            Ok(()) => return 0,
-            Err(text) => (text, 1),
-        },
-        Ok(Command::Run(config)) => match server::run(*config) {
-            Ok(()) => return 0,
-            Err(fatal) => (fatal.0, 1),
-        },
         Err(error) => {
-            let code = error.code;
-            (error.text, code)
+            log::say(format_args!("mtproxy: {error}"));
+            return error.code;
         }
     };
-    let (text, code) = error;
-    log::say(format_args!("mtproxy: {text}"));
-    code
+    match result {
+        Ok(()) => 0,
+        Err(fatal) => {
+            log::say(format_args!("mtproxy: {}", fatal.0));
+            1
+        }
+    }
 }

@@ -17,17 +17,17 @@ use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::{accept, probe};
-use crate::middle::dcs::{Dcs, Request};
+use crate::middle::dcs::{Dcs, MainTask};
+use crate::middle::dial::Dialer;
 use crate::middle::nat::NatRules;
 use crate::middle::registry;
 use crate::middle::session::Middle;
-use crate::middle::slot::{self, Setup};
+use crate::middle::slot;
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::options::Config;
 use crate::operator::pages::FileFacts;
-use crate::operator::privileges::drop_privileges;
-use crate::operator::start_block::Found;
-use crate::operator::{Fatal, access, files, links, ports, start_block, statistics};
+use crate::operator::report::Report;
+use crate::operator::{Fatal, access, links, start, statistics};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -38,32 +38,36 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (dcs, read) = middle_mode(&config, &requests)?.unzip();
     facts.config = read;
     let table = table(&config)?;
-    let secrets = access::load(&config).map_err(Fatal)?;
+    let secrets = access::load(&config)?;
     let domains = access::domains(&config, &secrets.entries);
     statistics::set_up(&secrets, dcs.as_ref(), &table);
-    let listeners = ports::listen(&config)?;
-    let stats_sockets = ports::bind_stats(&config)?;
-    let addresses = ports::addresses_of(&listeners)?;
+    let listeners = start::listen(&config)?;
+    let stats_sockets = start::bind_stats(&config)?;
+    let addresses = start::addresses_of(&listeners)?;
     let tls = fake_tls(&config, &domains, &addresses)?;
     let capacity = capacity::find(&demand(&config, dcs.as_ref(), tls.is_some()));
     let proxy_secret = match &dcs {
-        Some(_) => files::read_proxy_secret(&config)?,
+        Some(_) => start::read_proxy_secret(&config)?,
         None => None,
     };
     let (proxy_secret, read) = proxy_secret.unzip();
     facts.proxy_secret = read;
     facts.most_clients = capacity.clients;
-    let identity = drop_privileges(config.user.as_deref())?;
+    start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
 
-    facts.port = start_block::show(dcs.as_ref(), &addresses, stats_sockets.first(), &capacity)?;
-    let found = Found {
-        proxy_secret: proxy_secret.is_some(),
-        identity,
+    let stats_addresses = start::addresses_of(&stats_sockets)?;
+    facts.port = stats_addresses.first().map_or(0, SocketAddr::port);
+    let report = Report {
+        config: &config,
         dcs: dcs.as_ref(),
-        tls: tls.is_some(),
+        addresses: &addresses,
+        stats_port: facts.port,
+        capacity: &capacity,
+        has_proxy_secret: proxy_secret.is_some(),
+        fake_tls: tls.is_some(),
     };
-    start_block::warn(&config, &found);
+    report.say();
     links::show_at_start(
         &config,
         &secrets,
@@ -71,13 +75,13 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     );
 
     sys::block_signals();
-    let setup = proxy_secret.map(|secret| Arc::new(setup(&config, secret)));
+    let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
         tls,
-        replays: Arc::new(replays(capacity.memory)?),
+        replays: replays(&config, capacity.memory)?,
         padded_only: config.padded_only,
-        clear: config.clear,
+        clear: config.open,
         road: road(&config, dcs, table, capacity.fallbacks),
     });
     rules.sets().iter().for_each(|set| set.start_first());
@@ -85,33 +89,33 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     start_threads(&listeners, &rules, capacity.clients, requests)
         .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
     log::say(format_args!("ready"));
-    serve(&inbox, &rules, setup.as_ref());
+    serve(&inbox, &rules, dialer.as_ref());
     stop(&listeners, &rules);
     Ok(())
 }
 
 fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
-    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set);
+    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
     Demand {
         clients: config.max_clients,
         descriptors: config.connections,
         slots: (slots + config.ports.len()) as u64,
         direct: dcs.is_none(),
-        fallback: config.fallback && config.ad_tag.is_none(),
-        strangers: if tls { config.mask_max.into() } else { 0 },
+        fallback: config.has_fallback(),
+        strangers: if tls { config.mask_max.0.into() } else { 0 },
     }
 }
 
 /// The data centres of the configuration file.
 fn middle_mode(
     config: &Config,
-    requests: &Sender<Request>,
+    requests: &Sender<MainTask>,
 ) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
     match &config.config_file {
-        Some(path) if !config.direct => {
-            let (file, read) = files::read_config(path)?;
+        Some(path) if !config.is_direct() => {
+            let (file, read) = start::read_config(path)?;
             Ok(Some((
-                Dcs::new(&file, config.slots_per_set, requests),
+                Dcs::new(&file, config.slots_per_set(), requests),
                 read,
             )))
         }
@@ -131,31 +135,45 @@ fn fake_tls(
     let sites = Sites::new(
         domains,
         config.mask.as_ref(),
-        (config.mask_proxy_protocol, false),
+        (config.mask_proxy_protocol, config.mask_private),
         ours,
     );
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
-        skew: config.tls_skew,
-        hybrid: config.tls_hybrid,
+        skew: (config.skew_back.0, config.skew_ahead.0),
+        hybrid: !config.no_hybrid,
         allow_plain: config.allow_plain,
-        any_sni: false,
-        mask_max: config.mask_max,
+        any_sni: config.any_sni,
+        mask_max: config.mask_max.0,
     }))
 }
 
-/// A replay store of the machine's size.
-fn replays(memory: u64) -> Result<Replays, Fatal> {
+/// A replay store of the machine's size, with what the file of --state remembers.
+fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     let table = 8 * limits::REPLAY_TABLE as u64;
     let most = (memory / limits::REPLAY_SHARE / table) as usize;
-    let made = Replays::new(most.min(limits::REPLAY_TABLES));
-    made.map_err(|e| Fatal(format!("can't draw random bytes: {e}")))
+    let most = most.min(limits::REPLAY_TABLES);
+    let Some(path) = &config.state else {
+        let made = Replays::new(most);
+        return made
+            .map(Arc::new)
+            .map_err(|e| Fatal(format!("can't draw random bytes: {e}")));
+    };
+    let failed = |e| Fatal(format!("--state {}: {e}", path.display()));
+    let (replays, mut journal) = Replays::open(path, most).map_err(failed)?;
+    let write = move || {
+        if let Err(e) = journal.run() {
+            log::event(format_args!("state_failed error=\"{e}\""));
+        }
+    };
+    threads::spawn("state", write).map_err(failed)?;
+    Ok(Arc::new(replays))
 }
 
 /// Where data centres are.
 fn table(config: &Config) -> Result<Table, Fatal> {
     Ok(Table {
-        overrides: files::overrides(config)?,
+        overrides: start::dc_overrides(config)?,
         ipv6: table::has_ipv6(),
         prefer_ipv6: config.prefer_ipv6,
     })
@@ -175,8 +193,7 @@ fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road
         nat: NatRules(config.nat_rules.clone()),
         ad_tag: config.ad_tag,
     };
-    // A sponsored channel is known to middle proxies only.
-    let fallback = (config.fallback && config.ad_tag.is_none()).then_some(Fallback {
+    let fallback = config.has_fallback().then_some(Fallback {
         direct,
         clients: Gauge::new(),
         most: fallbacks,
@@ -191,12 +208,12 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     threads::set_most(capacity.threads);
 }
 
-fn setup(config: &Config, secret: ProxySecret) -> Setup {
-    Setup {
+fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
+    Dialer {
         secret,
         source: config.address,
         nat: NatRules(config.nat_rules.clone()),
-        ping_interval: config.ping_interval,
+        ping_interval: config.ping_interval(),
         checksums: sys::checksums(),
         start_time: clock::unix() as u32,
     }
@@ -206,7 +223,7 @@ fn start_threads(
     listeners: &[Arc<TcpListener>],
     rules: &Arc<Rules>,
     most: u32,
-    requests: Sender<Request>,
+    requests: Sender<MainTask>,
 ) -> std::io::Result<()> {
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
@@ -227,7 +244,7 @@ fn start_threads(
     threads::spawn("signal", move || watch_signals(&requests))
 }
 
-fn watch_signals(requests: &Sender<Request>) {
+fn watch_signals(requests: &Sender<MainTask>) {
     let mut stopping = false;
     let mut shown = 0;
     loop {
@@ -236,7 +253,7 @@ fn watch_signals(requests: &Sender<Request>) {
             Some(Signal::Stop) => {
                 stopping = true;
                 // There is always room; `send`, which could wait, is a lot of code.
-                let _ = requests.try_send(Request::Stop);
+                let _ = requests.try_send(MainTask::Stop);
             }
             Some(Signal::Other) => log::event(format_args!("signal_ignored")),
             None => {
@@ -253,14 +270,14 @@ fn watch_signals(requests: &Sender<Request>) {
 }
 
 /// Does what other threads ask for until the server is to stop.
-fn serve(inbox: &Receiver<Request>, rules: &Rules, setup: Option<&Arc<Setup>>) {
+fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>) {
     for request in inbox {
         let (set, slot) = match request {
-            Request::StartSlot { set, slot } => (set, slot),
-            Request::Stop => return,
+            MainTask::StartSlot { set, slot } => (set, slot),
+            MainTask::Stop => return,
         };
-        if let (Some(set), Some(setup)) = (rules.sets().get(set), setup)
-            && let Err(e) = slot::start_slot(set.clone(), slot, setup.clone())
+        if let (Some(set), Some(dialer)) = (rules.sets().get(set), dialer)
+            && let Err(e) = slot::start_slot(set.clone(), slot, dialer.clone())
         {
             set.slot_failed();
             log::event(format_args!(

@@ -1,8 +1,10 @@
 //! A client's stream to us: its bytes as they come from the socket, without the record layer and
 //! deciphered. The door makes it, both roads read from it.
 
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::ops::Range;
+use std::time::Instant;
 
 use mtproxy::limits::READ_SMALL;
 use mtproxy::proto::faketls::record::Deframer;
@@ -10,6 +12,25 @@ use mtproxy::proto::obfuscated2::Accepted;
 
 use crate::base::net;
 use crate::stats::Close;
+
+/// Reads at least one byte before the deadline; else why the connection ends: for `late` if nothing came.
+pub fn read_before(
+    deadline: Instant,
+    late: Close,
+    socket: &TcpStream,
+    buf: &mut [u8],
+) -> Result<usize, Close> {
+    net::read_more(deadline, socket, buf).map_err(|e| reason(&e, late))
+}
+
+/// Why a client's connection ends that could not be read from: for `late` if a deadline passed.
+pub fn reason(error: &io::Error, late: Close) -> Close {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Close::ClientGone,
+        ErrorKind::TimedOut => late,
+        _ => Close::ClientLost,
+    }
+}
 
 /// What is taken off a client's bytes, and what its header says.
 pub struct Layers {

@@ -14,39 +14,22 @@ const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const OTHER_PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
 #[test]
-fn of_an_ipv4_client() {
-    let rig = Rig::start();
-    let mut client = rig.dial(Transport::Intermediate);
-    let request = request_of(&rig, &mut client);
-    assert_eq!(
-        request.client,
-        as_sent(client.stream.local_addr().expect("an address"))
-    );
-    assert_eq!(request.our, as_sent(rig.proxy.address()));
-}
-
-#[test]
-fn of_an_ipv6_client() {
-    let rig = Rig::with(&["-6"], Options::default());
-    let mut client = dialer(rig.proxy.address_v6(), Transport::Padded).dial();
-    let request = request_of(&rig, &mut client);
-    assert_eq!(
-        request.client,
-        as_sent(client.stream.local_addr().expect("an address"))
-    );
-    assert_eq!(request.our, as_sent(rig.proxy.address_v6()));
-}
-
-#[test]
-fn of_an_ipv4_client_of_an_ipv6_socket() {
-    let rig = Rig::with(&["-6"], Options::default());
-    let mut client = rig.dial(Transport::Abridged);
-    let request = request_of(&rig, &mut client);
-    assert_eq!(
-        request.client,
-        as_sent(client.stream.local_addr().expect("an address"))
-    );
-    assert_eq!(request.our, as_sent(rig.proxy.address()));
+fn of_clients_of_each_family() {
+    for (arguments, is_v6) in [(&[][..], false), (&["-6"], true), (&["-6"], false)] {
+        let rig = Rig::with(arguments, Options::default());
+        let address = if is_v6 {
+            rig.proxy.address_v6()
+        } else {
+            rig.proxy.address()
+        };
+        for transport in TRANSPORTS {
+            let mut client = dialer(address, transport).dial();
+            let request = request_of(&rig, &mut client);
+            let own = client.stream.local_addr().expect("an address");
+            assert_eq!(request.client, as_sent(own), "{arguments:?}");
+            assert_eq!(request.our, as_sent(address), "{arguments:?}");
+        }
+    }
 }
 
 #[test]

@@ -2,20 +2,12 @@
 //! targets don't notice, and after 30 s the link is given up.
 
 use crate::support::framing::Transport;
-use crate::support::message::{Command, Message};
 use crate::support::middle_proxy::MiddleProxy;
 use crate::support::rig::{dialer, proxy_with};
+use crate::support::transfers::upload_until_held;
 use std::thread;
-use std::time::Duration;
 
-const MIB: usize = 1 << 20;
 const CLIENTS: usize = 20;
-
-/// More than all socket buffers between a client and the stalled end can take.
-const EACH: usize = 64 * MIB;
-
-/// How long nothing must move for a client to count as held back. Not a limit of the proxy's.
-const HELD: Duration = Duration::from_secs(3);
 
 /// All clients together have 1.25 GiB to send.
 const PEAK_MEMORY: u64 = 128 << 20;
@@ -37,23 +29,15 @@ fn holds_its_clients_back_and_is_given_up() {
     bystander.dc = 3;
     let mut bystander = bystander.dial();
     stalled.stall(true);
-    // As large as may be: a bound that counts messages alone would show in the memory.
-    let body = vec![0x3c; 1_000_000];
-    let message = Message {
-        body,
-        ..Message::new(Command::Upload, 0)
-    }
-    .encode();
-    let frame = Transport::Intermediate.frame(&message, false, &[]);
     thread::scope(|scope| {
         let uploads: Vec<_> = clients
             .iter_mut()
-            .map(|client| scope.spawn(|| client.send_until_held(&frame, EACH, HELD)))
+            // As large as may be: a bound that counts messages alone would show in the memory.
+            .map(|client| scope.spawn(|| upload_until_held(client, 1_000_000)))
             .collect();
         bystander.echo(50_000);
         for upload in uploads {
-            let sent = upload.join().expect("an upload");
-            assert!(sent < EACH, "nothing held the client back: {sent} bytes");
+            upload.join().expect("an upload");
             bystander.echo(50_000);
         }
     });

@@ -4,7 +4,7 @@
 use crate::qr::{decode, image, modules};
 use crate::support::programs;
 use crate::support::proxy::{Files, Proxy, program};
-use crate::support::vectors::{Vectors, from_hex};
+use crate::support::vectors::{Vectors, from_hex, to_hex};
 
 const DIGITS: &str = "0123456789abcdef0123456789abcdef";
 
@@ -94,6 +94,8 @@ fn secret_prints_a_new_secret_and_nothing_else() {
     let said = run(&["secret"], &["example.com"]);
     let bytes = from_hex(said.output.trim_end());
     assert_eq!((bytes[0], &bytes[17..]), (0xee, &b"example.com"[..]));
+    let said = run(&["secret"], &["Example.ORG."]);
+    assert!(said.output.trim_end().ends_with(&to_hex(b"example.org")));
 }
 
 /// What one line of each of these ends with, and the exit code.

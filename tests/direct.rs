@@ -1,19 +1,16 @@
 //! Direct mode carries every client to its data centre: transports, data-centre ids, secrets, the header
 //! that the proxy sends, and long streams both ways by hash.
 
-use crate::support::client::{Client, Half};
 use crate::support::crypto::{as_array, sha256};
 use crate::support::dc::{Behaviour, DataCentre};
-use crate::support::direct_rig::{
-    DirectRig, direct_proxy, expect_stream, send_stream, use_service,
-};
+use crate::support::direct_rig::{DirectRig, direct_proxy, use_service};
 use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::Message;
 use crate::support::obfuscated2::Header;
 use crate::support::proxy::{Proxy, run_to_end};
-use crate::support::random::random_bytes;
 use crate::support::rig::{SECRET, dialer};
 use crate::support::sockets::{dial, read_bytes};
+use crate::support::transfers::echo_interleaved;
 use crate::support::vectors::to_hex;
 use std::collections::HashSet;
 use std::io::Write;
@@ -120,7 +117,7 @@ fn no_configuration_means_direct_mode() {
     let centre = DataCentre::start(Behaviour::Serve);
     let secret = to_hex(&SECRET);
     let dc = centre.as_dc(2);
-    let arguments = ["-H", "0", "-S", &secret, "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["-H", "0", "-S", &secret, "--dc-override", &dc];
     let proxy = Proxy::start_with(&arguments);
     assert!(
         proxy.lines()[0].contains("direct mode"),
@@ -134,7 +131,7 @@ fn no_configuration_means_direct_mode() {
 fn raw_keys_are_served_when_open_to_everybody() {
     let centre = DataCentre::start(Behaviour::Serve);
     let dc = centre.as_dc(2);
-    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc];
     let proxy = Proxy::start_with(&arguments);
     for transport in TRANSPORTS {
         let mut dialer = dialer(proxy.address(), transport);
@@ -162,7 +159,6 @@ fn an_ad_tag_is_refused() {
     for mode in [&["--direct"][..], &[]] {
         let mut arguments = vec!["-H", "0", "-S", &secret, "-P", &tag];
         arguments.extend(mode);
-        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         let refusal = run_to_end(&arguments);
         assert_eq!(refusal.code, Some(2), "{}", refusal.text);
         let says_why = |line: &str| {
@@ -262,22 +258,10 @@ fn bulk_64mib() {
 /// So many bytes down, up, and then both ways at once.
 fn bulk(transport: Transport, total: usize) {
     let rig = DirectRig::start(Behaviour::HandOver);
-    let (mut up, mut down) = rig.dial(transport).halves();
-    let (mut sending, mut receiving) = rig.centre.take().halves();
-    one_way(&mut sending, &mut down, total);
-    one_way(&mut up, &mut receiving, total);
-    thread::scope(|scope| {
-        scope.spawn(|| one_way(&mut sending, &mut down, total));
-        one_way(&mut up, &mut receiving, total);
-    });
-}
-
-fn one_way(from: &mut Half, to: &mut Half, total: usize) {
-    let seed = u32::from_le_bytes(random_bytes());
-    thread::scope(|scope| {
-        scope.spawn(|| send_stream(from, seed, total));
-        expect_stream(to, seed, total);
-    });
+    let mut ends = rig.ends(transport);
+    ends.pass_down(total);
+    ends.pass_up(total);
+    ends.pass_both_ways(total);
 }
 
 #[test]
@@ -287,7 +271,10 @@ fn a_hundred_clients_get_their_own_answers() {
     let rig = DirectRig::start(Behaviour::Serve);
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| interleaved(&rig, EACH));
+            scope.spawn(|| {
+                let clients = (0..EACH).map(|number| rig.dial(TRANSPORTS[number % 3]));
+                echo_interleaved(clients.collect(), 20, 20);
+            });
         }
     });
     assert_eq!(
@@ -297,22 +284,4 @@ fn a_hundred_clients_get_their_own_answers() {
     );
     // Each of them goes with its client.
     rig.centre.wait_for_ends(THREADS * EACH);
-}
-
-/// So many clients ask before the first of them reads, round by round.
-fn interleaved(rig: &DirectRig, count: usize) {
-    let mut clients: Vec<Client> = (0..count)
-        .map(|number| rig.dial(TRANSPORTS[number % TRANSPORTS.len()]))
-        .collect();
-    for round in 0..20 {
-        let messages: Vec<Vec<u8>> = (0..count)
-            .map(|number| Message::echo(number * round * 20).encode())
-            .collect();
-        for (client, message) in clients.iter_mut().zip(&messages) {
-            client.send(message);
-        }
-        for (client, message) in clients.iter_mut().zip(&messages) {
-            assert!(client.packet() == *message, "somebody else's answer");
-        }
-    }
 }

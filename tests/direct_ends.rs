@@ -2,67 +2,38 @@
 //! other direction goes on, and whatever ends a side ends both.
 
 use crate::support::dc::{Behaviour, DataCentre};
-use crate::support::direct_rig::{
-    DirectRig, direct_proxy, expect_stream_and_end, send_stream, send_stream_and_end,
-};
+use crate::support::direct_rig::{DirectRig, direct_proxy};
 use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::Message;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::{SECRET, dialer};
 use crate::support::sockets::{dial, expect_closed, set_read_deadline, wait_for_a_byte};
+use crate::support::transfers::{
+    centre_until_held, expect_stream_and_end, send_stream, send_stream_and_end, send_until_held,
+};
 use crate::support::wait::PATIENCE;
 use std::io::Write;
 use std::thread;
-use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
 /// One segment, and far more than all sockets on the way hold: the end comes while bytes are in flight.
 const LENGTHS: [usize; 2] = [100, 16 * MIB];
 
-/// How long nothing must move for a sender to count as held back. Not a limit of the proxy's.
-const HELD: Duration = Duration::from_secs(3);
-
-/// More than the sockets on the way can hold.
-const TOO_MUCH: usize = 64 * MIB;
-
 /// Ten held senders could leave 640 MiB.
 const PEAK_MEMORY: u64 = 32 << 20;
 
 #[test]
-fn the_client_ends_its_direction_first() {
+fn either_side_may_end_its_direction_first() {
     for transport in TRANSPORTS {
         for length in LENGTHS {
             let rig = DirectRig::start(Behaviour::HandOver);
-            let (mut up, mut down) = rig.dial(transport).halves();
-            let (mut sending, mut receiving) = rig.centre.take().halves();
-            thread::scope(|scope| {
-                scope.spawn(|| send_stream_and_end(&mut up, 1, length));
-                expect_stream_and_end(&mut receiving, 1, length);
-            });
-            thread::scope(|scope| {
-                scope.spawn(|| send_stream_and_end(&mut sending, 2, length));
-                expect_stream_and_end(&mut down, 2, length);
-            });
-        }
-    }
-}
-
-#[test]
-fn the_data_centre_ends_its_direction_first() {
-    for transport in TRANSPORTS {
-        for length in LENGTHS {
-            let rig = DirectRig::start(Behaviour::HandOver);
-            let (mut up, mut down) = rig.dial(transport).halves();
-            let (mut sending, mut receiving) = rig.centre.take().halves();
-            thread::scope(|scope| {
-                scope.spawn(|| send_stream_and_end(&mut sending, 1, length));
-                expect_stream_and_end(&mut down, 1, length);
-            });
-            thread::scope(|scope| {
-                scope.spawn(|| send_stream_and_end(&mut up, 2, length));
-                expect_stream_and_end(&mut receiving, 2, length);
-            });
+            let mut ends = rig.ends(transport);
+            ends.end_up(length);
+            ends.end_down(length);
+            let mut ends = rig.ends(transport);
+            ends.end_down(length);
+            ends.end_up(length);
         }
     }
 }
@@ -71,14 +42,7 @@ fn the_data_centre_ends_its_direction_first() {
 fn both_end_their_direction_with_data_in_flight() {
     for length in LENGTHS {
         let rig = DirectRig::start(Behaviour::HandOver);
-        let (mut up, mut down) = rig.dial(Transport::Padded).halves();
-        let (mut sending, mut receiving) = rig.centre.take().halves();
-        thread::scope(|scope| {
-            scope.spawn(|| send_stream_and_end(&mut up, 1, length));
-            scope.spawn(|| send_stream_and_end(&mut sending, 2, length));
-            scope.spawn(|| expect_stream_and_end(&mut receiving, 1, length));
-            expect_stream_and_end(&mut down, 2, length);
-        });
+        rig.ends(Transport::Padded).end_both_ways(length);
     }
 }
 
@@ -225,7 +189,7 @@ fn a_client_that_stalls_holds_its_data_centre_back() {
             let mut link = stalled.take();
             let piece = &piece;
             let held = scope.spawn(move || {
-                let held = link.send_until_held(piece, TOO_MUCH, HELD);
+                let held = centre_until_held(&mut link, piece);
                 (link, held)
             });
             stallers.push((client, held));
@@ -233,7 +197,6 @@ fn a_client_that_stalls_holds_its_data_centre_back() {
         for (client, held) in stallers {
             let (mut link, held) = held.join().expect("a sender");
             bystander.echo(50_000);
-            assert!(held.sent < TOO_MUCH, "nothing held the data centre back");
             let total = held.sent + held.rest.len();
             scope.spawn(move || link.stream.write_all(&held.rest).expect("the rest goes"));
             let (_up, mut down) = client.halves();
@@ -259,8 +222,7 @@ fn a_data_centre_that_stalls_holds_its_client_back() {
     let rig = DirectRig::start(Behaviour::HandOver);
     let mut client = rig.dial(Transport::Intermediate);
     let link = rig.centre.take();
-    let sent = client.send_until_held(&vec![0x3c; MIB], TOO_MUCH, HELD);
-    assert!(sent < TOO_MUCH, "nothing held the client back");
+    send_until_held(&mut client, &vec![0x3c; MIB]);
     let peak = rig.proxy.peak_memory();
     assert!(peak < PEAK_MEMORY, "{peak} bytes at the peak");
     drop(link);

@@ -1,10 +1,12 @@
 //! Every way in which a connection ends, and that both sides hear of it. (`basic_` marks the short form's.)
 
 use crate::support::client::Client;
-use crate::support::framing::{Item, TRANSPORTS, Transport};
+use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::{Command, Message};
 use crate::support::middle_proxy::MiddleProxy;
-use crate::support::rig::{Rig, dialer, id_of, proxy_with};
+use crate::support::rig::{
+    Rig, dialer, expect_answers, id_of, proxy_with, queue_answers, send_answers,
+};
 use crate::support::rpc;
 use crate::support::sockets::is_listening;
 use crate::support::wait::until;
@@ -93,17 +95,9 @@ fn close_ext_lets_the_answers_before_it_through() {
     let mut client = rig.dial(Transport::Intermediate);
     let conn_id = id_of(&rig.middle, &mut client);
     let link = rig.middle.link_of(conn_id);
-    let answers: Vec<Vec<u8>> = (1..=8).map(|byte| vec![byte; MIB]).collect();
-    for answer in &answers {
-        assert!(link.send(&[&rpc::answer(conn_id, 0, answer)]));
-    }
+    send_answers(&link, conn_id, 8, MIB);
     assert!(link.send(&[&rpc::close_ext(conn_id)]));
-    for answer in answers {
-        assert!(
-            client.packet() == answer,
-            "an answer is lost or out of order"
-        );
-    }
+    expect_answers(&mut client, 8, MIB);
     client.expect_closed();
 }
 
@@ -202,25 +196,12 @@ fn odd_rpc_packets_are_ignored() {
 
 #[test]
 fn sigterm_drains_what_is_queued() {
-    const TOTAL: usize = 8 * MIB;
     let mut rig = Rig::start();
     let mut client = rig.dial(Transport::Intermediate);
-    let conn_id = id_of(&rig.middle, &mut client);
-    let link = rig.middle.link_of(conn_id);
-    for byte in 0..8 {
-        assert!(link.send(&[&rpc::answer(conn_id, 0, &[byte; MIB])]));
-    }
-    // Once the PONG is here the proxy has taken all of it; far more than the sockets hold.
-    rig.middle.ping(&link, *b"all read");
+    queue_answers(&rig.middle, &mut client, 8, MIB);
     rig.proxy.signal("TERM");
-    let mut received = 0;
-    while let Some(item) = client.receive_or_end() {
-        let Item::Packet(payload) = item else {
-            panic!("not an answer: {item:?}")
-        };
-        received += payload.len();
-    }
-    assert_eq!(received, TOTAL);
+    expect_answers(&mut client, 8, MIB);
+    client.expect_closed();
     assert_eq!(rig.proxy.wait_for_end().code(), Some(0));
 }
 
@@ -228,19 +209,13 @@ fn sigterm_drains_what_is_queued() {
 fn a_drain_lets_nobody_in() {
     let mut rig = Rig::start();
     let mut client = rig.dial(Transport::Intermediate);
-    let conn_id = id_of(&rig.middle, &mut client);
-    let link = rig.middle.link_of(conn_id);
-    let answer = rpc::answer(conn_id, 0, &vec![1; 4 * MIB]);
-    assert!(link.send(&[&answer, &answer]));
-    rig.middle.ping(&link, *b"all read");
+    queue_answers(&rig.middle, &mut client, 2, 4 * MIB);
     rig.proxy.signal("TERM");
     until("the end of listening", || {
         (!is_listening(rig.proxy.address())).then_some(())
     });
     // It was a drain that refused, not the end: the client's answers are still there.
-    for _ in 0..2 {
-        assert_eq!(client.packet().len(), 4 * MIB);
-    }
+    expect_answers(&mut client, 2, 4 * MIB);
     client.expect_closed();
     assert_eq!(rig.proxy.wait_for_end().code(), Some(0));
 }
@@ -249,12 +224,7 @@ fn a_drain_lets_nobody_in() {
 fn a_second_signal_ends_a_drain() {
     let mut rig = Rig::start();
     let mut client = rig.dial(Transport::Intermediate);
-    let conn_id = id_of(&rig.middle, &mut client);
-    let link = rig.middle.link_of(conn_id);
-    for byte in 0..16 {
-        assert!(link.send(&[&rpc::answer(conn_id, 0, &[byte; MIB])]));
-    }
-    rig.middle.ping(&link, *b"all read");
+    queue_answers(&rig.middle, &mut client, 16, MIB);
     rig.proxy.signal("TERM");
     rig.proxy.signal("TERM");
     let status = rig.proxy.wait_for_end();

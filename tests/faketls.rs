@@ -4,17 +4,17 @@
 use crate::support::crypto::as_array;
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::framing::{TRANSPORTS, Transport};
-use crate::support::mask_site::{MaskSite, silent};
+use crate::support::mask_site::{MaskSite, silent, tls_server};
 use crate::support::obfuscated2::Secret;
 use crate::support::proxy::Proxy;
 use crate::support::rig::{SECRET, dialer};
 use crate::support::sockets::{dial, expect_bytes};
 use crate::support::tls_client::{Session, TDLIB, Tls, handshake, read_answer};
+use crate::support::tls_flight::Look;
 use crate::support::tls_hello::{KINDS, Kind, in_records, now, sign};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig, tls_dialer};
 use crate::support::vectors::{Vectors, to_hex};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const OTHER: Secret = *b"another 16 bytes";
 
@@ -98,16 +98,8 @@ fn names_differ_in_case_and_a_trailing_dot() {
 
 #[test]
 fn every_domain_is_served() {
-    let sites = [
-        MaskSite::start(),
-        MaskSite::start_on(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), silent()),
-        MaskSite::start_on(IpAddr::V6(Ipv6Addr::LOCALHOST), silent()),
-    ];
-    let domains = [
-        sites[0].as_domain(DOMAIN),
-        sites[1].as_domain("127.0.0.2"),
-        sites[2].as_domain("[::1]"),
-    ];
+    let sites = MaskSite::three(tls_server(Look::default()));
+    let domains = sites.each_ref().map(|(site, name)| site.as_domain(name));
     let arguments: Vec<&str> = domains.iter().flat_map(|text| ["-D", text]).collect();
     for mode in MODES {
         let served = Served::start(mode, &arguments);
@@ -190,7 +182,7 @@ fn the_connection_of_the_vectors() {
         &["--direct", "-H", "0", "-S", &text, "--dc-override", &dc][..],
         &["-D", "example.com", "--mask", &mask],
     ];
-    let arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
+    let arguments = arguments.concat();
     let proxy = Proxy::start_with(&arguments);
     for name in ["hello_517", "hello_mlkem768"] {
         let hello = vectors.bytes(&format!("client_hellos.{name}.client_hello"));

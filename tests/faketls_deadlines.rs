@@ -7,14 +7,13 @@ use crate::support::client::Client;
 use crate::support::framing::Transport;
 use crate::support::mask_site::Visit;
 use crate::support::obfuscated2::Secret;
-use crate::support::programs::not_tested;
+use crate::support::programs::{file_limit, not_tested};
 use crate::support::random::random_bytes;
 use crate::support::rig::{SECRET, dialer};
 use crate::support::sockets::{dial, expect_bytes, expect_closed, hears_nothing, read_to_end};
 use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Session, TDLIB, handshake, record};
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig, tls_dialer};
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -243,20 +242,10 @@ fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// So many, or fewer if this process may not open as many descriptors beside those of other tests: `make test`
-/// sets the bound as high as the user may.
+/// So many, or fewer if this process may not open as many descriptors beside those of other tests.
 fn how_many(wanted: usize) -> usize {
-    // Other tests had 450 at the most, measured with 8 threads; and each half-open hello that comes to its deadline
-    // has one more, at the site.
-    const OTHERS: usize = 800;
-    let limits = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().nth(3));
-    let limit: usize = soft
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(usize::MAX);
+    const OTHERS: usize = 1_000;
+    let limit = file_limit();
     let count = limit.saturating_sub(OTHERS).clamp(100, wanted);
     if count < wanted {
         not_tested(&format!(

@@ -9,7 +9,7 @@ use crate::support::mask_site::MaskSite;
 use crate::support::programs::{are_there, not_tested, output};
 use crate::support::proxy::{Files, Proxy};
 use crate::support::rig::SECRET;
-use crate::support::sockets::{dial, expect_closed, free_address, read_to_end};
+use crate::support::sockets::{dial, expect_closed, free_address, read_to_end, say_and_end};
 use crate::support::tls_client::Tls;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{Mode, Served, tls_dialer};
@@ -17,7 +17,7 @@ use crate::support::vectors::to_hex;
 use crate::support::wait::{ANY_TEST, Watch};
 use std::env;
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -150,7 +150,8 @@ fn a_silent_name_server_delays_nobody() {
     }
     let (names, socket) = NameServer::start();
     let site = MaskSite::start();
-    let served = Served::start(Mode::Direct, &["-D", &site.as_domain(NAME)]);
+    let domain = site.as_domain(NAME);
+    let served = Served::start(Mode::Direct, &["-D", &domain, "--mask-private"]);
     names.wait_for_question();
     serve_a_client(served.address(), NAME);
     // Nowhere to go yet.
@@ -160,11 +161,33 @@ fn a_silent_name_server_delays_nobody() {
     serve_a_client(served.address(), NAME);
     names.speak(Ipv4Addr::LOCALHOST, &socket);
     served.wait_until_probed(NAME);
-    let mut stream = dial(served.address());
-    stream.write_all(b"and now?").expect("send");
-    stream.shutdown(Shutdown::Write).expect("end one direction");
+    let stream = dial(served.address());
+    say_and_end(&stream, b"and now?");
     site.wait_for_all(b"and now?");
     assert!(!read_to_end(&stream).is_empty());
+    assert_eq!(served.stop().count("mask_unreachable"), 1);
+}
+
+/// Whoever rules a name must not choose what strangers see of the proxy's own network.
+#[test]
+fn a_name_server_leads_nobody_to_private_addresses() {
+    if !in_a_network_of_its_own("faketls_names::a_name_server_leads_nobody_to_private_addresses") {
+        return;
+    }
+    let (names, socket) = NameServer::start();
+    let site = MaskSite::start();
+    let served = Served::start(Mode::Direct, &["-D", &site.as_domain(NAME)]);
+    names.wait_for_question();
+    names.speak(Ipv4Addr::LOCALHOST, &socket);
+    let line = served
+        .proxy
+        .wait_for_line("a warning", |line| line.contains("no public address"));
+    assert!(line.contains(NAME) && line.contains("127.0.0.1") && line.contains("--mask-private"));
+    let mut stranger = dial(served.address());
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("send");
+    serve_a_client(served.address(), NAME);
+    expect_closed(&stranger);
+    assert_eq!(site.with_state(|state| state.visits.len()), 0);
     assert_eq!(served.stop().count("mask_unreachable"), 1);
 }
 

@@ -1,22 +1,18 @@
 //! The record layer of fake TLS after the answer (protocol.md 5.7): any records from clients, records like
 //! a web server's to them, nothing lost or mixed up, and alerts that end a connection.
 
-use crate::support::client::{Client, Half};
-use crate::support::crypto::{RunningHash, sha256};
+use crate::support::client::Client;
 use crate::support::dc::Behaviour;
-use crate::support::direct_rig::{
-    expect_stream, expect_stream_and_end, send_stream, send_stream_and_end, use_service,
-};
-use crate::support::framing::{MAX_UP, Transport};
+use crate::support::direct_rig::use_service;
+use crate::support::framing::Transport;
 use crate::support::mask_site::MaskSite;
 use crate::support::message::{Command, Message};
-use crate::support::random::{Stream, random_bytes};
-use crate::support::service::receipt;
 use crate::support::sockets::hears_nothing;
 use crate::support::tls_client::{CHANGE_CIPHER_SPEC, Cut, TDLIB, record};
 use crate::support::tls_flight::alert;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{DOMAIN, Far, MODES, Mode, Served, TlsRig};
+use crate::support::transfers::{Ends, PIECES, download, echo_interleaved, upload};
 use std::thread;
 use std::time::Duration;
 
@@ -28,51 +24,10 @@ const SEGMENT: usize = 1_369;
 /// Payload of a full record: 2^14 bytes, their type and their seal.
 const FULL: usize = 16_401;
 
-/// Bodies of an upload, over and over: from the shortest to the largest that fits with padding.
-const PIECES: [usize; 6] = [MAX_UP - 28 - 16, 1, 57_001, 333_333, 40, 128 * 1_024];
-
 fn client(rig: &TlsRig, cut: Cut) -> Client {
     let mut dialer = rig.served.dialer(Kind::Today);
     dialer.tls.as_mut().expect("fake TLS").cut = cut;
     dialer.dial()
-}
-
-fn upload(client: &mut Client, total: usize) {
-    let bytes = Stream::new(3).take(total);
-    let mut rest = &bytes[..];
-    for piece in PIECES.iter().cycle() {
-        let (body, after) = rest.split_at((*piece).min(rest.len()));
-        let command = if after.is_empty() {
-            Command::UploadEnd
-        } else {
-            Command::Upload
-        };
-        let body = body.to_vec();
-        client.send(
-            &Message {
-                body,
-                ..Message::new(command, 0)
-            }
-            .encode(),
-        );
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(client.packet(), receipt(&bytes));
-}
-
-fn download(client: &mut Client, total: usize, packet: usize) {
-    client.send(&Message::stream(11, total, packet).encode());
-    let (mut hash, mut left) = (RunningHash::default(), total);
-    while left > 0 {
-        let payload = client.packet();
-        assert_eq!(payload.len(), left.min(packet));
-        left -= payload.len();
-        hash.add(&payload);
-    }
-    assert_eq!(hash.finish(), sha256(&Stream::new(11).take(total)));
 }
 
 #[test]
@@ -98,10 +53,9 @@ fn both_ways(total: usize, cuts: &[Cut]) {
                 let rig = &rig;
                 scope.spawn(move || {
                     let mut client = client(rig, *cut);
-                    upload(&mut client, total);
+                    upload(&mut client, total, &PIECES);
                     download(&mut client, total, MIB);
                     download(&mut client, total.min(4 * MIB), 4_096);
-                    client.echo(64);
                 });
             }
         });
@@ -116,62 +70,32 @@ fn raw_streams() -> (Served, MaskSite) {
     (served, site)
 }
 
-/// A client's two halves, and the data centre's.
-fn halves(served: &Served) -> [Half; 4] {
-    let (up, down) = served.dial().halves();
-    let Far::Direct(centre) = &served.far else {
-        panic!("a data centre is the far side");
-    };
-    let (sending, receiving) = centre.take().halves();
-    [up, down, sending, receiving]
+fn ends(served: &Served) -> Ends {
+    Ends::new(served.dial(), served.centre().take())
 }
 
 #[test]
 fn raw_streams_of_direct_mode() {
     let (served, _site) = raw_streams();
-    let [mut up, mut down, mut sending, mut receiving] = halves(&served);
+    let mut ends = ends(&served);
     for total in [1, MIB, 32 * MIB] {
-        one_way(&mut sending, &mut down, total);
-        one_way(&mut up, &mut receiving, total);
-        thread::scope(|scope| {
-            scope.spawn(|| one_way(&mut sending, &mut down, total));
-            one_way(&mut up, &mut receiving, total);
-        });
+        ends.pass_down(total);
+        ends.pass_up(total);
+        ends.pass_both_ways(total);
     }
-}
-
-fn one_way(from: &mut Half, to: &mut Half, total: usize) {
-    let seed = u32::from_le_bytes(random_bytes());
-    thread::scope(|scope| {
-        scope.spawn(|| send_stream(from, seed, total));
-        expect_stream(to, seed, total);
-    });
 }
 
 /// The end of one direction is passed on behind the last byte while the other goes on.
 #[test]
 fn either_end_of_direct_mode_may_finish_first() {
     for length in [100, 16 * MIB] {
-        for client_first in [false, true] {
-            let (served, _site) = raw_streams();
-            let [mut up, mut down, mut sending, mut receiving] = halves(&served);
-            if client_first {
-                thread::scope(|scope| {
-                    scope.spawn(|| send_stream_and_end(&mut up, 1, length));
-                    expect_stream_and_end(&mut receiving, 1, length);
-                });
-            }
-            thread::scope(|scope| {
-                scope.spawn(|| send_stream_and_end(&mut sending, 2, length));
-                expect_stream_and_end(&mut down, 2, length);
-            });
-            if !client_first {
-                thread::scope(|scope| {
-                    scope.spawn(|| send_stream_and_end(&mut up, 1, length));
-                    expect_stream_and_end(&mut receiving, 1, length);
-                });
-            }
-        }
+        let (served, _site) = raw_streams();
+        let mut client_first = ends(&served);
+        client_first.end_up(length);
+        client_first.end_down(length);
+        let mut centre_first = ends(&served);
+        centre_first.end_down(length);
+        centre_first.end_up(length);
     }
 }
 
@@ -187,28 +111,13 @@ fn a_hundred_clients_get_their_own_answers() {
         let rig = TlsRig::start(mode);
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| interleaved(&rig, 25));
+                scope.spawn(|| {
+                    let cuts = [TDLIB, Cut::Varied, Cut::Every(100)];
+                    let clients = (0..25).map(|number| client(&rig, cuts[number % 3]));
+                    echo_interleaved(clients.collect(), 10, 40);
+                });
             }
         });
-    }
-}
-
-/// So many clients ask before the first of them reads, round by round.
-fn interleaved(rig: &TlsRig, count: usize) {
-    let cuts = [TDLIB, Cut::Varied, Cut::Every(100)];
-    let mut clients: Vec<Client> = (0..count)
-        .map(|number| client(rig, cuts[number % 3]))
-        .collect();
-    for round in 0..10 {
-        let messages: Vec<Vec<u8>> = (0..count)
-            .map(|number| Message::echo(number * round * 40).encode())
-            .collect();
-        for (client, message) in clients.iter_mut().zip(&messages) {
-            client.send(message);
-        }
-        for (client, message) in clients.iter_mut().zip(&messages) {
-            assert!(client.packet() == *message, "somebody else's answer");
-        }
     }
 }
 

@@ -240,7 +240,6 @@ fn more_places_than_there_can_be_are_refused() {
     let refusal = |places: &str| {
         let arguments = ["-H", "0", "-S", &secret, "--direct", "-D", "a.example"];
         let all = [&arguments[..], &["--mask-max", places]].concat();
-        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
         run_to_end(&all)
     };
     let refusal = refusal("4097");

@@ -3,7 +3,6 @@
 
 use crate::support::client::Client;
 use crate::support::dc::Behaviour;
-use crate::support::direct_rig::expect_stream;
 use crate::support::framing::Transport;
 use crate::support::mask_site::MaskSite;
 use crate::support::message::Message;
@@ -14,7 +13,8 @@ use crate::support::sockets::{dial, expect_closed};
 use crate::support::tls_client::{Session, TDLIB, handshake};
 use crate::support::tls_flight::alert;
 use crate::support::tls_hello::Kind;
-use crate::support::tls_rig::{DOMAIN, Far, MODES, Mode, Served, TlsRig};
+use crate::support::tls_rig::{DOMAIN, MODES, Mode, Served, TlsRig};
+use crate::support::transfers::{Ends, expect_stream};
 use std::io::Write;
 
 /// Payload of the first record in a row: a segment with its headers.
@@ -38,14 +38,10 @@ fn check(mode: Mode, total: usize, lengths: &[usize]) {
 
 /// One write of the data centre's, on a connection of its own.
 fn direct(served: &Served, total: usize) {
-    let (_up, mut down) = served.dial().halves();
-    let Far::Direct(centre) = &served.far else {
-        panic!("a data centre is the far side");
-    };
-    let (mut sending, _receiving) = centre.take().halves();
-    sending.send(&Stream::new(4).take(total));
-    expect_stream(&mut down, 4, total);
-    let session = down.session.expect("fake TLS");
+    let mut ends = Ends::new(served.dial(), served.centre().take());
+    ends.sending.send(&Stream::new(4).take(total));
+    expect_stream(&mut ends.down, 4, total);
+    let session = ends.down.session.expect("fake TLS");
     check(Mode::Direct, total, &session.lengths);
 }
 

@@ -7,12 +7,11 @@ use crate::support::obfuscated2::Header;
 use crate::support::proxy::Event;
 use crate::support::random::{Stream, random_bytes};
 use crate::support::rig::SECRET;
-use crate::support::sockets::{dial, expect_bytes, read_to_end};
+use crate::support::sockets::{dial, expect_bytes, read_to_end, say_and_end};
 use crate::support::tls_client::handshake;
 use crate::support::tls_hello::{Kind, in_records, now, sign};
 use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig};
 use std::io::Write;
-use std::net::Shutdown;
 use std::thread;
 
 const REASONS: [&str; 8] = [
@@ -43,17 +42,15 @@ fn talks_to_the_site(rig: &TlsRig, name: &str, said: &[u8]) {
     let answer = Stream::new(u32::from_le_bytes(random_bytes())).take(1_000);
     rig.site.say(visit, &answer);
     expect_bytes(&stream, &answer, name);
-    stream.write_all(b"more").expect("a second word");
-    stream.shutdown(Shutdown::Write).expect("end one direction");
+    say_and_end(&stream, b"more");
     assert_eq!(read_to_end(&stream), GOODBYE, "{name}");
     rig.site.wait_for_all(&[said, b"more"].concat());
 }
 
 /// The site hears exactly this from a stranger that ends its direction behind it, who hears the site's end.
 fn is_passed_on(rig: &TlsRig, said: &[u8]) {
-    let mut stream = dial(rig.address());
-    stream.write_all(said).expect("send");
-    stream.shutdown(Shutdown::Write).expect("end one direction");
+    let stream = dial(rig.address());
+    say_and_end(&stream, said);
     assert_eq!(read_to_end(&stream), GOODBYE);
     rig.site.wait_for_all(said);
 }

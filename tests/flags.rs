@@ -86,7 +86,7 @@ fn flags_of_fake_tls_are_refused_without_a_domain() {
     let files = Files::new();
     let secrets = files.write("secrets", format!("dd{DIGITS}\n").as_bytes());
     let arguments = ["-H", "0", "--secret-file", &secrets, "--allow-plain"];
-    let refusal = run_to_end(&arguments.map(str::to_owned));
+    let refusal = run_to_end(&arguments);
     assert_refusal(&refusal, 1, &["--allow-plain", "ee secret"]);
 }
 
@@ -98,8 +98,7 @@ fn domains_are_refused_without_a_secret() {
         &["-H", "0", "-D", "example.org", &config][..],
         &["-H", "0", "-D", "example.org", "--open"],
     ] {
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        assert_refusal(&run_to_end(&arguments), 2, &["-D/--domain", "-S"]);
+        assert_refusal(&run_to_end(arguments), 2, &["-D/--domain", "-S"]);
     }
     let twice = refused(&["-D", "example.org", "-D", "Example.org.:8443"]);
     assert_refusal(&twice, 2, &["-D", "example.org only once"]);
@@ -132,10 +131,48 @@ fn unknown_flags_and_a_second_file_are_usage_errors() {
     assert_eq!(refused(&["-P"]).code, Some(2), "a flag without its value");
 }
 
+/// A suggestion that means something else does harm: what is near is named, or nothing.
+#[test]
+fn hints_name_what_was_meant_or_nothing() {
+    for (flag, wanted) in [
+        ("--mtproto-secrets", "-S/--mtproto-secret"),
+        (
+            "--ip-allowlist",
+            "unknown flag --ip-allowlist; --help lists all",
+        ),
+        ("--allow-skip-dh", "the C program's flag"),
+        ("--multithread", "the C program's flag"),
+        ("-d", "the C program's flag"),
+    ] {
+        assert_refusal(&refused(&[flag]), 2, &[flag, wanted]);
+    }
+}
+
+#[test]
+fn a_number_behind_verbosity_is_no_file() {
+    let wanted = ["-v/--verbosity", "--verbosity=3"];
+    assert_refusal(&refused(&["--verbosity", "3"]), 2, &wanted);
+}
+
 #[test]
 fn help_ends_with_2() {
-    assert_eq!(run_to_end(&["-h".to_owned()]).code, Some(2));
-    assert_eq!(run_to_end(&["--help".to_owned()]).code, Some(2));
+    for word in ["-h", "--help", "help"] {
+        let refusal = run_to_end(&[word.to_owned()]);
+        assert_eq!(refusal.code, Some(2));
+        assert!(
+            refusal.text.starts_with("usage: mtproxy"),
+            "{}",
+            refusal.text
+        );
+    }
+}
+
+#[test]
+fn first_words_that_are_neither_command_nor_file_name_the_commands() {
+    for word in ["check", "doctor", "generate-secret"] {
+        let refusal = run_to_end(&[word, "-H", "0"].map(str::to_owned));
+        assert_refusal(&refusal, 2, &[word, "run, link, secret and help"]);
+    }
 }
 
 #[test]
@@ -220,6 +257,51 @@ fn a_port_in_use_ends_with_1() {
     assert_refusal(&refused(&["-H", &port]), 1, &[&port]);
 }
 
+/// As an ordinary user, in a namespace where no port is free for such.
+#[test]
+fn a_port_without_the_right_to_it_says_how_to_get_it() {
+    let sysctl = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let start = std::fs::read_to_string(sysctl).unwrap_or_default();
+    let is_root = std::fs::metadata("/proc/self").expect("/proc").uid() == 0;
+    if is_root || start.trim() != "1024" {
+        eprintln!("every port is allowed: nothing to see here");
+        return;
+    }
+    assert_refusal(&refused(&["-H", "443"]), 1, &["443", "setcap", "-u"]);
+}
+
+/// Without --http-stats nobody can ask at the port of -p: it isn't announced.
+#[test]
+fn a_port_for_statistics_alone_is_not_announced() {
+    let middle = MiddleProxy::serving();
+    for (flags, announced) in [
+        (&["-p", "0"][..], false),
+        (&["-p", "0", "--http-stats"], true),
+    ] {
+        let proxy = proxy_with(middle.config_line(2), flags);
+        let lines = proxy.lines();
+        let has = |start: &str| lines.iter().any(|line| line.starts_with(start));
+        assert_eq!(has("stats on port "), announced, "{lines:#?}");
+        assert_eq!(has("warning: -p does nothing"), !announced, "{lines:#?}");
+    }
+}
+
+/// A number that no user has stands for itself, also as the group; what groups root had are gone.
+#[test]
+fn a_number_is_taken_for_a_user_by_root() {
+    if std::fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+        eprintln!("not root: nothing to see here");
+        return;
+    }
+    let middle = MiddleProxy::serving();
+    for (user, ids) in [("54321", "54321"), ("65534", "65534")] {
+        let proxy = proxy_with(middle.config_line(2), &["-u", user]);
+        assert_eq!(proxy.status("Uid"), [ids; 4]);
+        assert_eq!(proxy.status("Gid"), [ids; 4]);
+        assert!(!proxy.status("Groups").contains(&"0".to_owned()));
+    }
+}
+
 /// Only root changes its identity, so only root can fail to.
 #[test]
 fn an_unknown_user_ends_with_1_for_root() {
@@ -286,7 +368,6 @@ fn with_files(proxy_secret: &[u8], config: &str, arguments: &[&str]) -> Refusal 
     let secret_file = files.write("proxy-secret", proxy_secret);
     let mut all: Vec<&str> = vec!["-H", "0", "-S", DIGITS, "--aes-pwd", &secret_file, config];
     all.extend(arguments);
-    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     run_to_end(&all)
 }
 

@@ -3,15 +3,16 @@
 
 use crate::support::client::{dial_clear, start_of};
 use crate::support::dc::{Behaviour, DataCentre};
-use crate::support::direct_rig::{expect_stream, send_stream, use_service};
+use crate::support::direct_rig::use_service;
 use crate::support::framing::{Item, MAX_UP, TRANSPORTS, Transport};
 use crate::support::message::{Message, unencrypted};
 use crate::support::middle_proxy::MiddleProxy;
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::{Proxy, Setup, owned};
 use crate::support::rig::{Rig, dialer};
 use crate::support::rpc::{OBFUSCATED2, QUICK_ACK, UNENCRYPTED, flags_of};
 use crate::support::service::confirm_of;
 use crate::support::sockets::{dial, expect_closed, read_bytes};
+use crate::support::transfers::Ends;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
@@ -20,14 +21,14 @@ fn middle_mode(arguments: &[&str]) -> (Proxy, MiddleProxy) {
     let middle = MiddleProxy::serving();
     // Clients that name no data centre go to the default.
     let mut setup = Setup::new(format!("default -4;\n{}", middle.config_line(-4)));
-    setup.arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+    setup.arguments = owned(arguments);
     (Proxy::start(&setup), middle)
 }
 
 fn direct_mode(behaviour: Behaviour) -> (Proxy, DataCentre) {
     let centre = DataCentre::start(behaviour);
     let dc = centre.as_dc(2);
-    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc].map(str::to_owned);
+    let arguments = ["--direct", "-H", "0", "--open", "--dc-override", &dc];
     (Proxy::start_with(&arguments), centre)
 }
 
@@ -93,15 +94,7 @@ fn every_framing_is_served_in_direct_mode() {
 fn long_streams_pass_in_direct_mode() {
     let (proxy, centre) = direct_mode(Behaviour::HandOver);
     let client = dial_clear(proxy.address(), Transport::Intermediate);
-    let link = centre.take();
-    let ((mut up, mut down), (mut answers, mut queries)) = (client.halves(), link.halves());
-    let total = 6 << 20;
-    thread::scope(|scope| {
-        scope.spawn(|| send_stream(&mut up, 3, total));
-        scope.spawn(|| expect_stream(&mut queries, 3, total));
-        scope.spawn(|| send_stream(&mut answers, 4, total));
-        expect_stream(&mut down, 4, total);
-    });
+    Ends::new(client, centre.take()).pass_both_ways(6 << 20);
 }
 
 #[test]

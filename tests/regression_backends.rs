@@ -4,24 +4,16 @@
 
 use crate::support::client::Client;
 use crate::support::framing::Transport;
-use crate::support::message::{Command, Message};
+use crate::support::message::Message;
 use crate::support::middle_proxy::{Behaviour, MiddleProxy, Options};
 use crate::support::proxy::Proxy;
 use crate::support::rig::{client_of, dialer, proxy_with};
+use crate::support::transfers::upload_until_held;
 use crate::support::wait::until;
 use std::thread;
-use std::time::Duration;
-
-const MIB: usize = 1 << 20;
 
 /// The most clients at a time, in the test of their places.
 const PLACES: usize = 20;
-
-/// More than all socket buffers between a client and a stalled middle proxy can take.
-const UPLOAD: usize = 64 * MIB;
-
-/// How long nothing must move for a client to count as held back. Not a limit of the proxy's.
-const HELD: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_target_that_closes_when_ready_does_not_keep_clients_from_the_next() {
@@ -122,17 +114,9 @@ impl Crowd {
     /// DC 2 stops reading; these send until the proxy takes no more.
     fn stall(&self, clients: &mut [Client]) {
         self.stalled.stall(true);
-        let message = Message {
-            body: vec![0x3c; 100_000],
-            ..Message::new(Command::Upload, 0)
-        };
-        let frame = Transport::Intermediate.frame(&message.encode(), false, &[]);
         thread::scope(|scope| {
             for client in clients {
-                scope.spawn(|| {
-                    let sent = client.send_until_held(&frame, UPLOAD, HELD);
-                    assert!(sent < UPLOAD, "nothing held the client back: {sent} bytes");
-                });
+                scope.spawn(|| upload_until_held(client, 100_000));
             }
         });
     }

@@ -4,28 +4,23 @@
 use crate::support::client::Client;
 use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::{Command, Message};
-use crate::support::middle_link::Link;
 use crate::support::middle_proxy::{MiddleProxy, Options};
 use crate::support::obfuscated2::Header;
 use crate::support::proxy::Proxy;
 use crate::support::random::random_bytes;
-use crate::support::rig::{Rig, dialer, id_of, proxy_with};
+use crate::support::rig::{
+    Rig, dialer, expect_answer, expect_answers, id_of, proxy_with, send_answers,
+};
 use crate::support::rpc;
 use crate::support::sockets::{dial, wait_until_read};
+use crate::support::transfers::upload_until_held;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
 /// Answers of 1 MiB that are queued for a client: far more than the sockets hold.
 const ANSWERS: u8 = 16;
-
-/// More than all socket buffers between a client and a stalled middle proxy can take.
-const UPLOAD: usize = 64 * MIB;
-
-/// How long nothing must move for a client to count as held back. Not a limit of the proxy's.
-const HELD: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_client_that_talks_after_close_ext_gets_all_that_was_queued() {
@@ -33,13 +28,14 @@ fn a_client_that_talks_after_close_ext_gets_all_that_was_queued() {
     for transport in TRANSPORTS {
         let mut client = rig.dial(transport);
         let conn_id = id_of(&rig.middle, &mut client);
-        let link = queue_answers(&rig.middle, conn_id);
+        let link = rig.middle.link_of(conn_id);
+        send_answers(&link, conn_id, ANSWERS, MIB);
         assert!(link.send(&[&rpc::close_ext(conn_id)]));
         // Once the PONG is here the proxy has taken all of it.
         rig.middle.ping(&link, conn_id.to_le_bytes());
         for number in 0..ANSWERS {
             talk(&mut client);
-            expect_answer(&mut client, number);
+            expect_answer(&mut client, number, MIB);
         }
         client.expect_closed();
     }
@@ -50,12 +46,13 @@ fn a_client_that_talks_after_sigterm_gets_all_that_was_queued() {
     let mut rig = Rig::start();
     let mut client = rig.dial(Transport::Intermediate);
     let conn_id = id_of(&rig.middle, &mut client);
-    let link = queue_answers(&rig.middle, conn_id);
+    let link = rig.middle.link_of(conn_id);
+    send_answers(&link, conn_id, ANSWERS, MIB);
     rig.middle.ping(&link, *b"all read");
     rig.proxy.signal("TERM");
     rig.proxy.wait_for_events("stopping", 1);
     talk(&mut client);
-    (0..ANSWERS).for_each(|number| expect_answer(&mut client, number));
+    expect_answers(&mut client, ANSWERS, MIB);
     client.expect_closed();
     assert_eq!(rig.proxy.wait_for_end().code(), Some(0));
 }
@@ -66,9 +63,10 @@ fn a_client_held_back_by_its_backend_gets_all_that_was_queued_before_close_ext()
     let mut client = rig.dial(Transport::Intermediate);
     let conn_id = id_of(&rig.middle, &mut client);
     hold_back(&rig.middle, &mut client);
-    let link = queue_answers(&rig.middle, conn_id);
+    let link = rig.middle.link_of(conn_id);
+    send_answers(&link, conn_id, ANSWERS, MIB);
     assert!(link.send(&[&rpc::close_ext(conn_id)]));
-    (0..ANSWERS).for_each(|number| expect_answer(&mut client, number));
+    expect_answers(&mut client, ANSWERS, MIB);
     client.expect_closed();
 }
 
@@ -80,7 +78,8 @@ fn a_client_held_back_by_its_backend_gets_all_that_was_queued_before_sigterm() {
     let mut other = rig.dial(Transport::Intermediate);
     let other_id = id_of(&rig.middle, &mut other);
     hold_back(&rig.middle, &mut client);
-    let link = queue_answers(&rig.middle, conn_id);
+    let link = rig.middle.link_of(conn_id);
+    send_answers(&link, conn_id, ANSWERS, MIB);
     // No PONG can come. Once the other client has this the proxy has taken all that came before it.
     assert!(link.send(&[&rpc::answer(other_id, 0, &[1; 64])]));
     assert_eq!(other.packet(), [1; 64]);
@@ -88,7 +87,7 @@ fn a_client_held_back_by_its_backend_gets_all_that_was_queued_before_sigterm() {
     rig.proxy.wait_for_events("stopping", 1);
     // What still came when all is written would be answered with a reset by the kernel.
     wait_until_read(&client.stream);
-    (0..ANSWERS).for_each(|number| expect_answer(&mut client, number));
+    expect_answers(&mut client, ANSWERS, MIB);
     client.expect_closed();
     assert_eq!(rig.proxy.wait_for_end().code(), Some(0));
 }
@@ -165,22 +164,6 @@ fn each_end_is_counted_once_under_its_reason() {
     }
 }
 
-/// Sends all answers down; the client is not to read until the proxy has them.
-fn queue_answers(middle: &MiddleProxy, conn_id: u64) -> Link {
-    let link = middle.link_of(conn_id);
-    for number in 0..ANSWERS {
-        assert!(link.send(&[&rpc::answer(conn_id, 0, &[number; MIB])]));
-    }
-    link
-}
-
-fn expect_answer(client: &mut Client, number: u8) {
-    assert!(
-        client.packet() == [number; MIB],
-        "answer {number} is lost or out of order"
-    );
-}
-
 fn talk(client: &mut Client) {
     client.send(&Message::new(Command::Swallow, 0).encode());
 }
@@ -188,13 +171,7 @@ fn talk(client: &mut Client) {
 /// The middle proxy stops reading, and the client sends until the proxy takes no more.
 fn hold_back(middle: &MiddleProxy, client: &mut Client) {
     middle.stall(true);
-    let message = Message {
-        body: vec![0x3c; 100_000],
-        ..Message::new(Command::Upload, 0)
-    };
-    let frame = Transport::Intermediate.frame(&message.encode(), false, &[]);
-    let sent = client.send_until_held(&frame, UPLOAD, HELD);
-    assert!(sent < UPLOAD, "nothing held the client back: {sent} bytes");
+    upload_until_held(client, 100_000);
 }
 
 /// A client that waits makes the proxy try a second slot; each slot's first retry comes after 1.0 s, all

@@ -2,19 +2,16 @@
 
 use crate::support::client::Client;
 use crate::support::crypto::{RunningHash, sha256};
-use crate::support::framing::{MAX_UP, TRANSPORTS};
-use crate::support::message::{Command, Message};
+use crate::support::framing::TRANSPORTS;
+use crate::support::message::Message;
 use crate::support::random::Stream;
 use crate::support::rig::{Rig, dialer};
 use crate::support::service::receipt;
+use crate::support::transfers::{PIECES, download, echo_interleaved, send_pieces, upload};
 use std::collections::HashSet;
 use std::thread;
 
 const MIB: usize = 1 << 20;
-
-/// Bodies of an upload, over and over: the largest possible, tiny ones, and some between. The service's
-/// 28 bytes and at most 15 of padding come on top.
-const PIECES: [usize; 7] = [MAX_UP - 28 - 16, 1, 57_001, 1_024, 333_333, 40, 128 * 1_024];
 
 #[test]
 fn bulk_1mib_up() {
@@ -93,25 +90,12 @@ fn up_and_down_together() {
 fn two_hundred_clients_get_their_own_answers() {
     const THREADS: usize = 8;
     const EACH: usize = 25;
-    const ROUNDS: usize = 20;
     let rig = Rig::start();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let mut clients: Vec<Client> = (0..EACH)
-                    .map(|number| rig.dial(TRANSPORTS[number % TRANSPORTS.len()]))
-                    .collect();
-                for round in 0..ROUNDS {
-                    let messages: Vec<Vec<u8>> = (0..EACH)
-                        .map(|number| Message::echo(number * round * 10).encode())
-                        .collect();
-                    for (client, message) in clients.iter_mut().zip(&messages) {
-                        client.send(message);
-                    }
-                    for (client, message) in clients.iter_mut().zip(&messages) {
-                        assert!(client.packet() == *message, "somebody else's answer");
-                    }
-                }
+                let clients = (0..EACH).map(|number| rig.dial(TRANSPORTS[number % 3]));
+                echo_interleaved(clients.collect(), 20, 10);
             });
         }
     });
@@ -133,47 +117,4 @@ fn each_transport(transfer: impl Fn(&mut Client) + Sync) {
             scope.spawn(move || transfer(&mut rig.dial(transport)));
         }
     });
-}
-
-fn upload(client: &mut Client, total: usize, pieces: &[usize]) {
-    let bytes = Stream::new(3).take(total);
-    send_pieces(client, &bytes, pieces);
-    assert_eq!(client.packet(), receipt(&bytes));
-}
-
-fn send_pieces(client: &mut Client, bytes: &[u8], pieces: &[usize]) {
-    let mut rest = bytes;
-    for piece in pieces.iter().cycle() {
-        let (body, after) = rest.split_at((*piece).min(rest.len()));
-        let command = if after.is_empty() {
-            Command::UploadEnd
-        } else {
-            Command::Upload
-        };
-        client.send(
-            &Message {
-                body: body.to_vec(),
-                ..Message::new(command, 0)
-            }
-            .encode(),
-        );
-        rest = after;
-        if rest.is_empty() {
-            return;
-        }
-    }
-}
-
-fn download(client: &mut Client, total: usize, packet: usize) {
-    client.send(&Message::stream(11, total, packet).encode());
-    let (mut hash, mut left) = (RunningHash::default(), total);
-    while left > 0 {
-        let payload = client.packet();
-        assert_eq!(payload.len(), left.min(packet));
-        left -= payload.len();
-        hash.add(&payload);
-    }
-    assert_eq!(hash.finish(), sha256(&Stream::new(11).take(total)));
-    // Nothing is left over behind it.
-    client.echo(64);
 }

@@ -82,7 +82,7 @@ fn the_start_block_says_what_runs() {
     let middles = [MiddleProxy::serving(), MiddleProxy::serving()];
     let config =
         middles[0].config_line(1) + &middles[1].config_line(2) + &middles[1].config_line(-2);
-    let proxy = proxy_with(config, &["-p", "0"]);
+    let proxy = proxy_with(config, &["-p", "0", "--http-stats"]);
     let lines = proxy.lines();
     let first = format!("mtproxy {}: middle mode", env!("CARGO_PKG_VERSION"));
     assert!(lines[0].starts_with(&first), "{lines:#?}");

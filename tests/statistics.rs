@@ -1,9 +1,9 @@
 //! Statistics say what happened: names and order of the C program's page, and after scripted runs in
 //! both modes exact counts of clients, packets and bytes.
 
-use crate::support::client::{Client, Half};
+use crate::support::client::Client;
 use crate::support::dc::{Behaviour, DataCentre};
-use crate::support::direct_rig::{DirectRig, direct_proxy, expect_stream, send_stream};
+use crate::support::direct_rig::{DirectRig, direct_proxy};
 use crate::support::framing::{Item, TRANSPORTS, Transport};
 use crate::support::http::{Figures, SERVING, page, stats_address, wait_for};
 use crate::support::message::{Command, Message};
@@ -11,10 +11,10 @@ use crate::support::middle_proxy::Options;
 use crate::support::obfuscated2::Secret;
 use crate::support::programs::run;
 use crate::support::rig::{Rig, dialer};
+use crate::support::transfers::Ends;
 use crate::support::vectors::to_hex;
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 const BOB: Secret = *b"Bob's own secret";
 
@@ -216,14 +216,6 @@ fn a_run_in_middle_mode_is_counted_to_the_byte() {
     ]);
 }
 
-/// Sends so many bytes one way while they are read on the other.
-fn transfer(from: &mut Half, to: &mut Half, total: usize) {
-    thread::scope(|scope| {
-        scope.spawn(|| send_stream(from, 5, total));
-        expect_stream(to, 5, total);
-    });
-}
-
 #[test]
 fn a_run_in_direct_mode_is_counted_to_the_byte() {
     let centre = DataCentre::start(Behaviour::HandOver);
@@ -237,15 +229,14 @@ fn a_run_in_direct_mode_is_counted_to_the_byte() {
     let mut clients = Vec::new();
     for _ in 0..2 {
         let client = dialer(rig.proxy.address(), Transport::Padded).dial_saying(&vec![7; first]);
-        let link = rig.centre.take();
-        let (mut ours, mut theirs) = (client.halves(), link.halves());
+        let mut ends = Ends::new(client, rig.centre.take());
         let mut left = first;
         while left > 0 {
-            left -= theirs.1.read_some(&mut vec![0; left]);
+            left -= ends.receiving.read_some(&mut vec![0; left]);
         }
-        transfer(&mut ours.0, &mut theirs.1, up);
-        transfer(&mut theirs.0, &mut ours.1, down);
-        clients.push((ours, theirs));
+        ends.pass_up(up);
+        ends.pass_down(down);
+        clients.push(ends);
     }
     let open = Figures::of_metrics(address);
     open.expect(&[

@@ -140,6 +140,25 @@ impl Buffer {
         buffer
     }
 
+    /// Becomes a buffer of at least `capacity` bytes with the same first `keep` bytes.
+    pub fn grow(&mut self, keep: usize, capacity: usize) {
+        let mut larger = Buffer::new(capacity);
+        larger[..keep].copy_from_slice(&self[..keep]);
+        larger.filled = self.filled.clone();
+        *self = larger;
+    }
+
+    /// Fills `more` in behind what is filled; an empty buffer takes none from the pool for nothing.
+    #[inline(never)] // in the middle of small frames
+    pub fn append(&mut self, more: &[u8]) {
+        let (at, end) = (self.filled.end, self.filled.end + more.len());
+        if end > self.len() {
+            self.grow(at, end);
+        }
+        self[at..end].copy_from_slice(more);
+        self.filled.end = end;
+    }
+
     /// What is filled.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.filled.clone()]

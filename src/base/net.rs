@@ -34,6 +34,14 @@ pub fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> io:
     })
 }
 
+/// As [`read_before`], but `UnexpectedEof` at the end.
+pub fn read_more(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    match read_before(deadline, socket, buf)? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        n => Ok(n),
+    }
+}
+
 /// Reads what is there, 0 at the end; None if nothing comes within the socket's timeout.
 pub fn read_soon(from: &TcpStream, buf: &mut [u8]) -> io::Result<Option<usize>> {
     match read(from, buf) {

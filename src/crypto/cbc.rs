@@ -11,8 +11,8 @@ use crate::crypto::ctr::StreamKey;
 /// Bytes of a cipher block.
 pub const BLOCK: usize = 16;
 
-/// Blocks decrypted in one call: 2.4 times as fast as one by one; their ciphertext, 1 KiB, is
-/// copied on the stack meanwhile.
+/// Blocks that are decrypted in one call: 2.4 times as fast as one by one. Their ciphertext, 1 KiB, is
+/// copied to the stack for that.
 const BATCH: usize = 64;
 
 /// The sending chain.
@@ -40,7 +40,7 @@ impl CbcEncrypt {
     }
 }
 
-/// The whole pass in one backend call: a call a block costs a third more.
+/// The whole pass in one call of the cipher: one call for each block takes a third longer.
 struct Chain<'a> {
     last: &'a mut u128,
     data: &'a mut [u8],

@@ -1,17 +1,17 @@
 //! One direction of an obfuscated2 stream: AES-256-CTR with a 128-bit big-endian counter
-//! (protocol.md 3.2). The IV is the first counter block.
+//! (protocol.md 3.2). The IV is the first counter block. Every byte of a client passes through here.
 
 use aes::cipher::{Block, InnerIvInit, KeyInit, StreamCipherCore};
 
 /// Bytes of a cipher block.
 const BLOCK: usize = 16;
 
-/// Stands for `used` where there is no stream.
+/// The value of `used` in a stream that doesn't encrypt.
 const CLEAR: usize = usize::MAX;
 
-/// From this many blocks on they are computed side by side. That is many times as fast and takes
-/// 7 KiB of stack, which then stay resident in a client's thread for as long as it lives; what an
-/// idle client says now and then goes block by block.
+/// From this many blocks on they are computed side by side. That is many times as fast, but takes
+/// 7 KiB of stack, which then stay resident for the life of a client's thread; an idle client's small
+/// packets go block by block.
 const BULK: usize = 16;
 
 /// Key and first counter block of one direction.
@@ -21,6 +21,18 @@ pub struct StreamKey {
     pub key: [u8; 32],
     /// First counter block.
     pub iv: [u8; 16],
+}
+
+impl StreamKey {
+    /// Key and first counter block from 48 bytes in this order; bytes that are missing are zero.
+    pub fn collect<'a>(material: impl Iterator<Item = &'a u8>) -> StreamKey {
+        let (mut key, mut iv) = ([0; 32], [0; 16]);
+        let places = key.iter_mut().chain(&mut iv);
+        places
+            .zip(material)
+            .for_each(|(place, byte)| *place = *byte);
+        StreamKey { key, iv }
+    }
 }
 
 /// A running cipher stream; encryption and decryption are the same.
@@ -43,12 +55,11 @@ impl Ctr {
         }
     }
 
-    /// No stream: bytes stay as they are, for transports without obfuscation.
+    /// A stream that leaves bytes as they are, for transports without obfuscation.
     pub fn clear() -> Ctr {
-        let (key, iv) = ([0; 32], [0; 16]);
         Ctr {
             used: CLEAR,
-            ..Ctr::new(&StreamKey { key, iv })
+            ..Ctr::new(&StreamKey::collect([].iter()))
         }
     }
 

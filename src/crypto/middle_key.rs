@@ -8,7 +8,7 @@ use sha1::Sha1;
 
 use crate::crypto::ctr::StreamKey;
 
-/// What both ends know once the nonces have been exchanged.
+/// What both ends know after the nonces have been exchanged.
 pub struct KeyInputs<'a> {
     /// The middle proxy's nonce.
     pub server_nonce: [u8; 16],
@@ -32,7 +32,7 @@ pub struct MiddleKeys {
     pub read: StreamKey,
 }
 
-/// The MD5 of a file, by which operators and the C program's statistics tell versions of it apart.
+/// The MD5 of a file, by which the statistics tell its versions apart, as the C program's do.
 pub fn fingerprint(file: &[u8]) -> [u8; 16] {
     Md5::digest(file).into()
 }

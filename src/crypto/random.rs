@@ -1,12 +1,12 @@
-//! Random padding without a system call each: AES-256-CTR keystream, seeded by the system once per
-//! thread. Not for keys or nonces.
+//! Random bytes for padding and record contents: an AES-256-CTR keystream, seeded by the system once
+//! per thread, which saves a system call for each packet. Not for keys or nonces.
 
 use crate::crypto::ctr::{Ctr, StreamKey};
 
 /// Bytes of seed: a key and a first counter block.
 pub const SEED_LEN: usize = 48;
 
-/// Bytes that the cipher gets at a time; from 256 on it takes its way of much stack.
+/// Bytes that the cipher gets at a time: from 256 on it would take much stack (see [`Ctr`]).
 const PIECE: usize = 240;
 
 /// A generator; one per thread.
@@ -19,17 +19,8 @@ pub struct Random {
 impl Random {
     /// Starts from `seed`, which must come from the system's generator.
     pub fn new(seed: &[u8; SEED_LEN]) -> Random {
-        let mut key = StreamKey {
-            key: [0; 32],
-            iv: [0; 16],
-        };
-        key.key
-            .iter_mut()
-            .chain(key.iv.iter_mut())
-            .zip(seed)
-            .for_each(|(k, s)| *k = *s);
         Random {
-            stream: Ctr::new(&key),
+            stream: Ctr::new(&StreamKey::collect(seed.iter())),
             block: [0; 64],
             used: 64,
         }
@@ -50,8 +41,7 @@ impl Random {
         bytes.map_or(0, |b| u32::from_le_bytes(*b))
     }
 
-    /// Fills `out` with random bytes: block by block however many they are, for the sake of the
-    /// caller's stack (see [`Ctr`]).
+    /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
         out.fill(0);
         out.chunks_mut(PIECE).for_each(|c| self.stream.apply(c));

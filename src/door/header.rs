@@ -4,7 +4,6 @@
 //! header. Without, bytes that fit no secret are read and discarded until the deadline, so that a
 //! stranger learns nothing from the answer or from its time.
 
-use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Instant;
@@ -18,10 +17,9 @@ use mtproxy::proto::transport::Transport;
 use super::rules::Rules;
 use super::sites::Site;
 use crate::base::buffers::Buffer;
-use crate::base::net;
-use crate::middle::http::Start;
+use crate::middle::http::FirstRequest;
 use crate::stats::{Close, STATS};
-use crate::stream::{ClientStream, Layers};
+use crate::stream::{self, ClientStream, Layers};
 
 /// Who a connection is.
 pub enum Found<'a> {
@@ -30,7 +28,7 @@ pub enum Found<'a> {
     /// Who is to be shown a site.
     Stranger(Stranger<'a>),
     /// Somebody who begins with a request over HTTP.
-    Http(Start<'a>),
+    Http(FirstRequest<'a>),
     /// Nobody: the connection is to be closed.
     Ended(Close),
 }
@@ -96,7 +94,7 @@ pub fn enter<'a>(socket: &TcpStream, rules: &Rules, small: &'a mut [u8; READ_SMA
             Ok(Begins::WithHeader) => {}
             Ok(Begins::Clear(opened)) => return opened.client(small),
             Ok(Begins::WithRequest) => {
-                return Found::Http(Start {
+                return Found::Http(FirstRequest {
                     small,
                     len,
                     deadline,
@@ -205,10 +203,5 @@ pub fn discard(socket: &TcpStream, deadline: Instant, small: &mut [u8; READ_SMAL
 
 /// Reads at least one byte before the deadline.
 pub fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> Result<usize, Close> {
-    match net::read_before(deadline, socket, buf) {
-        Ok(0) => Err(Close::ClientGone),
-        Ok(n) => Ok(n),
-        Err(e) if e.kind() == ErrorKind::TimedOut => Err(Close::HandshakeTimeout),
-        Err(_) => Err(Close::ClientLost),
-    }
+    stream::read_before(deadline, Close::HandshakeTimeout, socket, buf)
 }

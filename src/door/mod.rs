@@ -40,11 +40,11 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
     let stream = match identify(&socket, rules, &mut small) {
         Found::Client(stream) => stream,
         Found::Stranger(stranger) => return mask::show(rules, socket, peer, stranger),
-        Found::Http(start) => {
+        Found::Http(first) => {
             // No secret is set: nothing is to be proven.
             return match &rules.road {
-                Road::Direct(_) => http::refuse(&socket, start),
-                Road::Middle(middle, _) => http::serve(middle, (socket, peer), start),
+                Road::Direct(_) => http::refuse(&socket, first),
+                Road::Middle(middle, _) => http::serve(middle, (socket, peer), first),
             };
         }
         Found::Ended(reason) => return reason.counted(),
@@ -52,7 +52,8 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
 
     // From here on a secret is proven.
     let accepted = &stream.layers.accepted;
-    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, accepted.transport) else {
+    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, Some(accepted.transport))
+    else {
         return Close::SecretFull.counted();
     };
     match &rules.road {

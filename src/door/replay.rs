@@ -56,13 +56,13 @@ impl Replays {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
-            let Some((head, rest)) = bytes.split_first_chunk::<{ HEAD.len() + KEY }>() else {
-                continue;
-            };
-            let (name, own) = head.split_at(HEAD.len());
-            if name != HEAD {
+            if !bytes.starts_with(&HEAD[..bytes.len().min(HEAD.len())]) {
                 return Err(io::Error::other("it is no file of replays"));
             }
+            let Some((head, rest)) = bytes.split_first_chunk::<{ HEAD.len() + KEY }>() else {
+                continue; // torn while it was made
+            };
+            let own = &head[HEAD.len()..];
             // The key is the same in both; if it isn't, the old file is of another store.
             if key.replace(own.to_vec()).is_some_and(|key| key != own) {
                 tables = Tables::new(most);
@@ -81,6 +81,7 @@ impl Replays {
         let journal = Journal {
             path: path.to_owned(),
             key,
+            file: append_to(path, &key)?,
             entries,
             most: most.max(1) * REPLAY_TABLE,
             receive,
@@ -189,6 +190,7 @@ const EMPTY: u32 = 0;
 pub struct Journal {
     path: PathBuf,
     key: [u8; KEY],
+    file: File,
     /// Entries of the file.
     entries: usize,
     /// Entries that make it full.
@@ -200,7 +202,6 @@ impl Journal {
     /// Runs until the store is gone. An error ends it: what is accepted from then on is forgotten by a
     /// restart.
     pub fn run(&mut self) -> io::Result<()> {
-        let mut file = self.file()?;
         while let Ok(first) = self.receive.recv() {
             let mut bytes = Vec::from(first.to_le_bytes());
             // Whatever waits goes out in one write, so that few entries are torn.
@@ -210,31 +211,28 @@ impl Journal {
             if self.entries >= self.most {
                 std::fs::rename(&self.path, with_suffix(&self.path))?;
                 self.entries = 0;
-                file = self.file()?;
+                self.file = append_to(&self.path, &self.key)?;
             }
-            file.write_all(&bytes)?;
+            self.file.write_all(&bytes)?;
             self.entries += bytes.len() / 8;
         }
         Ok(())
     }
+}
 
-    /// The file to append to, behind its last whole entry.
-    fn file(&self) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)?;
-        let len = file.metadata()?.len();
-        let head = (HEAD.len() + KEY) as u64;
-        match len.checked_sub(head) {
-            Some(entries) => file.set_len(head + entries / 8 * 8)?,
-            None => {
-                file.set_len(0)?;
-                (&file).write_all(&[HEAD.as_slice(), &self.key].concat())?;
-            }
+/// Opens a file to append to it, behind its last whole entry; makes it if it isn't there.
+fn append_to(path: &Path, key: &[u8; KEY]) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    let len = file.metadata()?.len();
+    let head = (HEAD.len() + KEY) as u64;
+    match len.checked_sub(head) {
+        Some(entries) => file.set_len(head + entries / 8 * 8)?,
+        None => {
+            file.set_len(0)?;
+            (&file).write_all(&[HEAD.as_slice(), key].concat())?;
         }
-        Ok(file)
     }
+    Ok(file)
 }
 
 fn with_suffix(path: &Path) -> PathBuf {
@@ -349,9 +347,13 @@ mod tests {
     fn what_is_no_file_of_replays_is_an_error_and_stays() {
         let folder = Folder::new("foreign");
         let path = folder.0.join("state");
-        let text = b"the operator's own file, which is longer than a head";
-        std::fs::write(&path, text).unwrap();
-        assert!(Replays::open(&path, 1).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), text);
+        for text in [
+            "a short one",
+            "the operator's own file, which is longer than a head",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Replays::open(&path, 1).is_err());
+            assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
+        }
     }
 }

@@ -161,8 +161,8 @@ impl Sites {
                 Some(both) => both,
                 None => (socket.local_addr().ok()?, socket.peer_addr().ok()?),
             };
-            let (header, len) = proxy_protocol::v2_header(client, ours);
-            socket.write_all(&header[..len]).ok()?;
+            let header = proxy_protocol::v2_header(client, ours);
+            socket.write_all(&header).ok()?;
         }
         Some(socket)
     }

@@ -164,7 +164,7 @@ fn judge<'a>(
         },
     };
     // The digest doesn't cover the time stamp, the last 4 bytes: a replay may bear any.
-    if !rules.replays.admit(&hello.random()[..28]) {
+    if !rules.replays.admit(&hello.random[..28]) {
         return HelloPhase::Stranger(&STATS.tls_refused_replay, Some(site));
     }
     STATS.tls_hellos_accepted.add(1);
@@ -221,12 +221,12 @@ fn send_server_hello(
         None => sys::random_array().map(|seed| Box::new(Random::new(&seed))),
     })?;
     let choice = site.choose(hello, tls.hybrid, random.next_u32());
-    let len = server_hello::answer_len(&choice.look, choice.flight);
+    let len = server_hello::first_flight_len(&choice.look, choice.flight);
     let mut buffer = Buffer::new(len);
     let key = server_hello::public_key(sys::random_array()?);
     let mut fill = |bytes: &mut [u8]| random.fill(bytes);
     let out = &mut buffer[..len];
-    let made = server_hello::answer(out, hello, secret, &choice.look, &key, &mut fill);
+    let made = server_hello::put_first_flight(out, hello, secret, &choice.look, &key, &mut fill);
     RANDOM.set(Some(random));
     made.ok_or(ErrorKind::InvalidData)?;
     let (first, second) = out.split_at(choice.split.unwrap_or(len).min(len));

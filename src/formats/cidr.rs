@@ -1,18 +1,19 @@
-//! Networks as operators write them: an address, or `ADDRESS/BITS` (RFC 4632, RFC 4291).
+//! Networks as operators write them: an address, or `ADDRESS/BITS` (RFC 4632, RFC 4291). They are what
+//! `--stats-allow-net` takes.
 
 use core::net::{IpAddr, Ipv6Addr};
 
 /// A network: all addresses that begin with the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Of IPv4 the mapped form, so that one comparison does for both.
+    /// IPv4 in its mapped form, so that one comparison serves both.
     first: u128,
     mask: u128,
 }
 
 impl Network {
-    /// Parses an address with or without a number of bits. None if it is neither, or if bits behind
-    /// that number are set: 10.1.0.0/8 is more likely a mistake than meant.
+    /// Parses an address with or without a number of bits. None if it is neither, or if later bits are
+    /// set: 10.1.0.0/8 is more likely a mistake than intended.
     pub fn parse(text: &str) -> Option<Network> {
         let (ip, bits) = match text.split_once('/') {
             Some((ip, bits)) => (ip, Some(bits)),

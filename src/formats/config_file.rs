@@ -126,7 +126,7 @@ impl ConfigFile {
     }
 }
 
-/// Where the parser stands.
+/// The parser's position.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     /// The file's.

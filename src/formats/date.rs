@@ -1,4 +1,4 @@
-//! Unix seconds as a calendar date in UTC, and as the text of HTTP's Date field.
+//! Unix seconds as a calendar date in UTC, for the log, and as the text of HTTP's Date field.
 
 use core::fmt;
 
@@ -13,12 +13,12 @@ pub struct Moment {
     pub day: u32,
     /// Seconds of the day.
     pub seconds: u32,
-    /// From Thursday on, as 1 January 1970 was one.
+    /// Days since a Thursday: 1 January 1970 was one.
     weekday: usize,
 }
 
 impl Moment {
-    /// The moment of these unix seconds; later than 9999 is its last day.
+    /// The moment of these unix seconds; after the year 9999 it stays at its last day.
     pub fn new(unix: u64) -> Moment {
         let all = u32::try_from(unix / 86_400).map_or(LAST_DAY, |days| days.min(LAST_DAY));
         let (mut year, mut left) = (1970_u32, all);

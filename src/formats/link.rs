@@ -1,85 +1,29 @@
 //! Links that give a client the proxy: `tg://proxy?...` and `https://t.me/proxy?...`.
 //!
-//! Called by the daemon's start block and by `mtproxy link`. Input comes from the operator. This is
-//! the one place that writes a secret out; what it returns must go to the operator and nowhere else.
-//! The C proxy leaves links to its reader.
+//! Called by the daemon's start and by `mtproxy link`. Input comes from the operator. What is returned holds
+//! a secret: it must go to the operator and nowhere else. The C proxy leaves links to its reader.
 
-use crate::proto::secret::{Form, Secret};
 use alloc::format;
 use alloc::string::String;
-use core::fmt::Write;
 
-/// Where clients find the proxy.
-#[derive(Clone, Copy)]
-pub struct Place<'a> {
-    /// A host's name or an IP address, of letters, digits, `-`, `_`, `.` and `:` only: nothing is escaped.
-    pub server: &'a str,
-    /// The port, not 0.
-    pub port: u16,
-}
-
-/// The link that a device with Telegram opens without asking anybody.
-pub fn app_link(place: Place, secret: &str) -> String {
-    format!("tg://proxy?{}", query(place, secret))
-}
-
-/// The link that any browser opens; it leads to the same place.
-pub fn web_link(place: Place, secret: &str) -> String {
-    format!("https://t.me/proxy?{}", query(place, secret))
-}
-
-fn query(place: Place, secret: &str) -> String {
-    let Place { server, port } = place;
-    format!("server={server}&port={port}&secret={secret}")
-}
-
-/// Spells a secret in hexadecimal, which every client reads: 32 digits, with `dd` in front, or with
-/// `ee` in front and the domain behind.
-pub fn spell(secret: &Secret, form: &Form) -> String {
-    let (prefix, domain) = match form {
-        Form::Plain => ("", ""),
-        Form::Padded => ("dd", ""),
-        Form::FakeTls(domain) => ("ee", domain.as_str()),
-    };
-    let mut text = String::from(prefix);
-    for byte in secret.bytes().iter().chain(domain.as_bytes()) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+/// Both links of one secret: the one that a device with Telegram opens without asking anybody, and the one
+/// that any browser opens. `server` is a host's name or an IP address, of letters, digits, `-`, `_`, `.` and
+/// `:` only, since nothing is escaped; `port` is not 0.
+pub fn links(server: &str, port: u16, secret: &str) -> [String; 2] {
+    ["tg://", "https://t.me/"]
+        .map(|start| format!("{start}proxy?server={server}&port={port}&secret={secret}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::secret::SecretEntry;
-    use crate::vectors::Vectors;
 
     #[test]
-    fn spellings() {
-        let v = Vectors::load("links");
-        let secret = Secret::new(v.array("raw"));
-        for (name, form) in [
-            ("plain", Form::Plain),
-            ("dd", Form::Padded),
-            ("ee", Form::FakeTls(v.text("domain").into())),
-        ] {
-            let text = spell(&secret, &form);
-            assert_eq!(text, v.text(&format!("{name}_hex")));
-            let back = SecretEntry::parse(&text).unwrap();
-            assert_eq!((back.secret, back.form), (secret, form));
-        }
-    }
-
-    #[test]
-    fn links() {
-        let place = |server| Place { server, port: 443 };
-        assert_eq!(
-            app_link(place("192.0.2.1"), "dd00"),
-            "tg://proxy?server=192.0.2.1&port=443&secret=dd00"
-        );
-        assert_eq!(
-            web_link(place("2001:db8::1"), "00"),
-            "https://t.me/proxy?server=2001:db8::1&port=443&secret=00"
-        );
+    fn both_links() {
+        let wanted = [
+            "tg://proxy?server=2001:db8::1&port=443&secret=dd00",
+            "https://t.me/proxy?server=2001:db8::1&port=443&secret=dd00",
+        ];
+        assert_eq!(links("2001:db8::1", 443, "dd00"), wanted);
     }
 }

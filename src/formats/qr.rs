@@ -128,8 +128,8 @@ fn fixed(symbol: &Symbol, x: usize, y: usize) -> Option<bool> {
     format.or_else(|| version_module(symbol, x, y))
 }
 
-/// Which bit of [`FORMAT`] stands here. It is there twice: around the upper left finder, and half each
-/// at the other two.
+/// Which bit of [`FORMAT`] this module holds. There are two copies: one around the upper left finder,
+/// one half each at the other two.
 fn format_place(size: usize, x: usize, y: usize) -> Option<usize> {
     let past_timing = |along: usize| along.saturating_sub(usize::from(along > TIMING));
     let from_end = |along: usize| size.saturating_sub(along);
@@ -142,7 +142,7 @@ fn format_place(size: usize, x: usize, y: usize) -> Option<usize> {
     }
 }
 
-/// The module of the version's number, which is there twice from version 7 on.
+/// The module of the version's number, of which there are two copies from version 7 on.
 fn version_module(symbol: &Symbol, x: usize, y: usize) -> Option<bool> {
     let corner = symbol.size().saturating_sub(11);
     let (short, long) = (x.min(y), x.max(y).checked_sub(corner)?);

@@ -5,7 +5,6 @@
 //! under data centres whose sets differ is dialled for each of these sets.) One lock a set; nothing
 //! is sent or written under it but to channels that have room.
 
-use crate::base::lock::Mutex;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -16,12 +15,13 @@ use mtproxy::formats::config_file::ConfigFile;
 use mtproxy::limits::{CLIENTS_PER_SLOT, FALLBACK_AFTER, MAX_WAITING, SLOT_PATIENCE};
 use mtproxy::proto::wire::DcId;
 
+use super::link::Link;
+use crate::base::lock::Mutex;
 use crate::base::log;
-use crate::middle::link::Link;
 
-/// What other threads ask of the main one.
+/// What other threads ask the main thread to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Request {
+pub enum MainTask {
     /// Start a slot of a set.
     StartSlot {
         /// The set's number.
@@ -43,7 +43,7 @@ pub struct Set {
     pub targets: Vec<SocketAddr>,
     slots: usize,
     state: Mutex<State>,
-    start: Sender<Request>,
+    start: Sender<MainTask>,
 }
 
 struct State {
@@ -55,19 +55,6 @@ struct State {
     /// When the last ready connection was lost; at first, the start.
     down_since: Instant,
     shown_down: bool,
-}
-
-impl State {
-    fn new() -> State {
-        State {
-            ready: Vec::new(),
-            started: 0,
-            waiting: Vec::new(),
-            stopped: false,
-            down_since: Instant::now(),
-            shown_down: false,
-        }
-    }
 }
 
 /// How a set is.
@@ -82,31 +69,22 @@ pub struct Snapshot {
     pub waiting: usize,
 }
 
-/// Why a client gets no connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NotReady;
-
 impl Set {
     /// A connection for one more client: the ready one with the fewest. Waits for one at most
     /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
-    pub fn acquire(&self, wait: Duration) -> Result<Arc<Link>, NotReady> {
+    pub fn acquire(&self, wait: Duration) -> Option<Arc<Link>> {
         let (send, receive) = bounded(1);
         {
             let mut state = self.state();
             let load = |link: &Arc<Link>| link.clients.load(Ordering::Relaxed);
-            let best = state.ready.iter().min_by_key(|link| load(link)).cloned();
-            if best
-                .as_ref()
-                .is_some_and(|link| load(link) >= CLIENTS_PER_SLOT)
-            {
-                self.start_next(&mut state);
-            }
-            if let Some(link) = best {
-                link.clients.fetch_add(1, Ordering::Relaxed);
-                return Ok(link);
+            if let Some(link) = state.ready.iter().min_by_key(|link| load(link)).cloned() {
+                if link.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_PER_SLOT {
+                    self.start_next(&mut state);
+                }
+                return Some(link);
             }
             if state.stopped || state.waiting.len() >= MAX_WAITING {
-                return Err(NotReady);
+                return None;
             }
             state.waiting.push(send.clone());
         }
@@ -122,19 +100,18 @@ impl Set {
             give_up();
             receive.try_recv().ok()
         });
-        let link = found.flatten().ok_or(NotReady)?;
+        let link = found.flatten()?;
         link.clients.fetch_add(1, Ordering::Relaxed);
-        Ok(link)
+        Some(link)
     }
 
-    /// The server stops: nobody waits any more, neither for a connection nor for room in one.
+    /// The server stops: nobody waits for a connection any more.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
         for waiter in state.waiting.drain(..) {
             let _ = waiter.try_send(None);
         }
-        state.ready.iter().for_each(|link| link.refuse());
     }
 
     /// A slot that was asked for could not be started; it may be asked for again.
@@ -151,11 +128,11 @@ impl Set {
         let all_ready = state.ready.len() == state.started;
         // One slot at a time, unless those that were started don't become ready.
         let due = state.started < self.slots && (all_ready || state.ready.is_empty());
-        let request = Request::StartSlot {
+        let task = MainTask::StartSlot {
             set: self.number,
             slot: state.started,
         };
-        if due && self.start.try_send(request).is_ok() {
+        if due && self.start.try_send(task).is_ok() {
             state.started += 1;
         }
     }
@@ -179,7 +156,7 @@ impl Set {
     pub fn withdraw(&self, link: &Link) {
         let mut state = self.state();
         let before = state.ready.len();
-        state.ready.retain(|l| l.id != link.id);
+        state.ready.retain(|own| !std::ptr::eq(&**own, link));
         if state.ready.is_empty() && before > 0 {
             state.down_since = Instant::now();
         }
@@ -225,7 +202,7 @@ pub struct Dcs {
 impl Dcs {
     /// The table of a configuration, with up to `slots` connections a set, to be started through
     /// `start`.
-    pub fn new(config: &ConfigFile, slots: usize, start: &Sender<Request>) -> Dcs {
+    pub fn new(config: &ConfigFile, slots: usize, start: &Sender<MainTask>) -> Dcs {
         let mut sets: Vec<Arc<Set>> = Vec::new();
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
@@ -237,14 +214,21 @@ impl Dcs {
             };
             let number = sets.iter().position(same).unwrap_or(sets.len());
             if number == sets.len() {
-                let (state, start) = (Mutex::new(State::new()), start.clone());
+                let state = Mutex::new(State {
+                    ready: Vec::new(),
+                    started: 0,
+                    waiting: Vec::new(),
+                    stopped: false,
+                    down_since: Instant::now(),
+                    shown_down: false,
+                });
                 sets.push(Arc::new(Set {
                     number,
                     dc: cluster.dc,
                     targets,
                     slots,
                     state,
-                    start,
+                    start: start.clone(),
                 }));
             }
             clusters.push((cluster.dc, number));
@@ -297,7 +281,7 @@ mod tests {
     use crossbeam_channel::{Receiver, unbounded};
     use std::net::{TcpListener, TcpStream};
 
-    fn dcs(text: &str, slots: usize) -> (Dcs, Receiver<Request>) {
+    fn dcs(text: &str, slots: usize) -> (Dcs, Receiver<MainTask>) {
         let config =
             mtproxy::formats::config_file::parse("conf", text.as_bytes(), &mut |_, _| None)
                 .unwrap();
@@ -305,13 +289,10 @@ mod tests {
         (Dcs::new(&config, slots, &send), receive)
     }
 
-    fn link(id: u64) -> (Arc<Link>, crate::middle::link::Intake) {
+    fn link() -> Arc<Link> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        crate::middle::link::new(
-            id,
-            0,
-            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
-        )
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        crate::middle::link::new(0, socket).0
     }
 
     #[test]
@@ -344,33 +325,36 @@ mod tests {
     }
 
     #[test]
-    fn the_least_loaded_connection_is_taken_and_further_slots_start_with_load() {
-        let (dcs, started) = dcs("proxy 192.0.2.1:80;", 2);
+    fn a_client_goes_to_the_connection_with_fewest_and_a_further_slot_starts_at_eight_each() {
+        let (dcs, tasks) = dcs("proxy 192.0.2.1:80;", 3);
         let set = &dcs.sets[0];
+        let started = |slot| tasks.try_recv() == Ok(MainTask::StartSlot { set: 0, slot });
+        let acquire = || set.acquire(Duration::ZERO).unwrap();
         set.start_first();
-        assert_eq!(
-            started.try_recv(),
-            Ok(Request::StartSlot { set: 0, slot: 0 })
-        );
-        let (first, _intake) = link(1);
-        set.publish(first);
-        for _ in 0..CLIENTS_PER_SLOT {
-            assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        assert!(started(0));
+        let (first, second) = (link(), link());
+        set.publish(first.clone());
+        for _ in 0..8 {
+            acquire();
         }
-        assert!(started.try_recv().is_err());
-        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
-        assert_eq!(
-            started.try_recv(),
-            Ok(Request::StartSlot { set: 0, slot: 1 })
-        );
-        let (second, _intake) = link(2);
-        set.publish(second);
-        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 2);
+        assert!(tasks.try_recv().is_err());
+        assert!(Arc::ptr_eq(&acquire(), &first));
+        assert!(started(1));
+        acquire();
+        assert!(tasks.try_recv().is_err(), "the second one is being dialled");
+        set.publish(second.clone());
+        for _ in 0..8 {
+            assert!(Arc::ptr_eq(&acquire(), &second));
+        }
+        first.clients.store(7, Ordering::Relaxed);
+        assert!(Arc::ptr_eq(&acquire(), &first));
+        assert!(tasks.try_recv().is_err());
+        acquire();
+        assert!(started(2), "both have eight");
         let now = set.snapshot();
-        assert_eq!((now.slots, now.started, now.ready.len()), (2, 2, 2));
-        set.withdraw(&set.acquire(Duration::ZERO).unwrap());
-        assert_eq!(set.state().ready.len(), 1);
-        assert_eq!(set.acquire(Duration::ZERO).unwrap().id, 1);
+        assert_eq!((now.slots, now.started, now.ready.len()), (3, 3, 2));
+        set.withdraw(&second);
+        assert!(Arc::ptr_eq(&acquire(), &first));
     }
 
     #[test]
@@ -378,7 +362,7 @@ mod tests {
         let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
         let set = &dcs.sets[0];
         for _ in 0..2 * MAX_WAITING {
-            assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+            assert!(set.acquire(Duration::ZERO).is_none());
         }
         assert_eq!(set.state().waiting.len(), 0);
     }
@@ -389,30 +373,30 @@ mod tests {
         let set = dcs.sets[0].clone();
         let waiter = {
             let set = set.clone();
-            std::thread::spawn(move || set.acquire(Duration::MAX).map(|l| l.id))
+            std::thread::spawn(move || set.acquire(Duration::MAX).is_none())
         };
         while set.state().waiting.is_empty() {
             std::thread::yield_now();
         }
         set.stop();
-        assert_eq!(waiter.join().unwrap(), Err(NotReady));
-        assert_eq!(set.acquire(Duration::MAX).map(|l| l.id), Err(NotReady));
+        assert!(waiter.join().unwrap());
+        assert!(set.acquire(Duration::MAX).is_none());
     }
 
     #[test]
     fn who_waits_is_served_and_who_waits_too_long_is_not() {
         let (dcs, _started) = dcs("proxy 192.0.2.1:80;", 1);
         let set = dcs.sets[0].clone();
-        assert_eq!(set.acquire(Duration::ZERO).map(|l| l.id), Err(NotReady));
+        assert!(set.acquire(Duration::ZERO).is_none());
         let waiter = {
             let set = set.clone();
-            std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap().id)
+            std::thread::spawn(move || set.acquire(Duration::from_secs(30)).unwrap())
         };
         while set.state().waiting.is_empty() {
             std::thread::yield_now();
         }
-        let (link, _intake) = link(9);
-        set.publish(link);
-        assert_eq!(waiter.join().unwrap(), 9);
+        let link = link();
+        set.publish(link.clone());
+        assert!(Arc::ptr_eq(&waiter.join().unwrap(), &link));
     }
 }

@@ -1,59 +1,55 @@
-//! Connecting to a middle proxy: TCP, nonces, derived keys, handshake (protocol.md 6.2 to 6.4). Each
-//! half has a deadline of its own. What comes back is untrusted until the handshake's checksum, made
-//! with the derived keys, has proven that the other side knows Telegram's proxy-secret.
+//! Connecting to a middle proxy: TCP, nonces, derived keys, handshake (protocol.md 6.2 to 6.4). The
+//! connect and the handshake have a deadline each. Runs on a slot's thread. What comes back is
+//! untrusted until the handshake's checksum, made with the derived keys, has proven that the other
+//! side knows Telegram's proxy-secret.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use mtproxy::crypto::crc32::Checksums;
 use mtproxy::crypto::middle_key::{self, KeyInputs};
 use mtproxy::limits;
 use mtproxy::proto::middle::frame::{
     FRAME_HEAD, FRAME_TAIL, FrameError, FrameReader, FrameWriter, SEAL_ROOM,
 };
-use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId, Refusal};
+use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId};
+use mtproxy::proto::secret::ProxySecret;
 
-use crate::base::{clock, log, sys};
-use crate::middle::slot::Setup;
+use super::nat::NatRules;
+use crate::base::{clock, log, net, sys};
 use crate::stats::Dials;
 
+/// What every connection to a middle proxy is dialled with.
+pub struct Dialer {
+    /// Telegram's proxy-secret.
+    pub secret: ProxySecret,
+    /// --address: where connections come from.
+    pub source: Option<Ipv4Addr>,
+    /// --nat-info
+    pub nat: NatRules,
+    /// Between pings.
+    pub ping_interval: Duration,
+    /// The machine's checksums.
+    pub checksums: Checksums,
+    /// When the process started, unix seconds.
+    pub start_time: u32,
+}
+
 /// A connection whose handshake is done.
-pub struct Ready {
-    pub socket: Arc<TcpStream>,
+pub struct Connected {
+    pub socket: TcpStream,
     pub reader: FrameReader,
     pub writer: FrameWriter,
     /// Our end as we see it.
     pub local: SocketAddr,
 }
 
-/// Why a dial failed.
-#[derive(Clone, Copy, Debug)]
-pub enum DialError {
-    Connect(ErrorKind),
-    Io(ErrorKind),
-    Frame(FrameError),
-    Refusal(Refusal),
-}
+/// One word for the log: why a dial failed.
+type Failure = &'static str;
 
-impl DialError {
-    /// One word for the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            DialError::Connect(ErrorKind::ConnectionRefused) => "connection_refused",
-            DialError::Connect(ErrorKind::TimedOut) => "connect_timeout",
-            DialError::Connect(_) => "connect",
-            DialError::Io(ErrorKind::WouldBlock | ErrorKind::TimedOut) => "handshake_timeout",
-            DialError::Io(_) => "handshake_closed",
-            DialError::Frame(FrameError::Checksum) => "checksum_wrong_secret_or_nat",
-            DialError::Frame(error) => frame_word(error),
-            DialError::Refusal(refusal) => refusal.word(),
-        }
-    }
-}
-
-/// One word for the log.
+/// One word for the log: why a connection ends at a frame.
 pub fn frame_word(error: FrameError) -> &'static str {
     match error {
         FrameError::Length => "length",
@@ -63,87 +59,123 @@ pub fn frame_word(error: FrameError) -> &'static str {
     }
 }
 
-impl From<std::io::Error> for DialError {
-    fn from(error: std::io::Error) -> DialError {
-        DialError::Io(error.kind())
+fn connect_failure(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection_refused",
+        ErrorKind::TimedOut => "connect_timeout",
+        _ => "connect",
     }
 }
 
-/// Dials `target`; `times` takes how long what succeeded took. On success the socket has the
-/// deadlines of a ready connection.
-pub fn dial(target: SocketAddr, setup: &Setup, times: &Dials) -> Result<Ready, DialError> {
-    let begun = Instant::now();
-    let socket = sys::dial(target, setup.source, limits::BACKEND_CONNECT)
-        .map_err(|e| DialError::Connect(e.kind()))?;
-    let connected = Instant::now();
-    times.connect.add(connected - begun);
-    let lifetime = sys::Lifetime {
-        idle: limits::BACKEND_KEEPALIVE,
-        interval: limits::BACKEND_KEEPALIVE,
-        probes: limits::BACKEND_KEEPALIVE_PROBES,
-        user_timeout: limits::BACKEND_USER_TIMEOUT,
-    };
-    sys::set_lifetime(&socket, &lifetime)?;
-    let local = socket.local_addr()?;
-    warn_of_nat(local, target, setup);
-    let mut opening = Opening {
-        reader: FrameReader::new(setup.checksums.crc32),
-        writer: FrameWriter::new(setup.checksums.crc32),
-        deadline: Instant::now() + limits::BACKEND_HANDSHAKE,
-        socket,
-    };
-    opening.exchange_nonces(local, target, setup)?;
-    opening.shake_hands(process_id(local, setup.start_time), target, setup)?;
-    times.handshake.add(connected.elapsed());
-    let Opening {
-        socket,
-        reader,
-        writer,
-        ..
-    } = opening;
-    socket.set_read_timeout(Some(setup.ping_interval + limits::BACKEND_PING_GRACE))?;
-    socket.set_write_timeout(Some(limits::BACKEND_SEND_STEP))?;
-    Ok(Ready {
-        socket: Arc::new(socket),
-        reader,
-        writer,
-        local,
-    })
+fn handshake_failure(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::TimedOut => "handshake_timeout",
+        _ => "handshake_closed",
+    }
+}
+
+fn frame_failure(error: FrameError) -> Failure {
+    match error {
+        FrameError::Checksum => "checksum_wrong_secret_or_nat",
+        _ => frame_word(error),
+    }
+}
+
+impl Dialer {
+    /// Dials `target`; `times` takes how long what succeeded took. On success the socket has the
+    /// deadlines of a ready connection.
+    pub fn dial(&self, target: SocketAddr, times: &Dials) -> Result<Connected, Failure> {
+        let begun = Instant::now();
+        let socket = self.connect(target).map_err(connect_failure)?;
+        let connected = Instant::now();
+        times.connect.add(connected - begun);
+        let local = socket.local_addr().map_err(handshake_failure)?;
+        self.warn_of_nat(local, target);
+        let mut handshake = Handshake {
+            reader: FrameReader::new(self.checksums.crc32),
+            writer: FrameWriter::new(self.checksums.crc32),
+            deadline: connected + limits::BACKEND_HANDSHAKE,
+            socket,
+        };
+        handshake.exchange_nonces(local, target, self)?;
+        handshake.shake_hands(process_id(local, self.start_time), target, self)?;
+        times.handshake.add(connected.elapsed());
+        let Handshake {
+            socket,
+            reader,
+            writer,
+            ..
+        } = handshake;
+        let silence = self.ping_interval + limits::BACKEND_PING_GRACE;
+        let set = socket.set_read_timeout(Some(silence));
+        set.and_then(|()| socket.set_write_timeout(Some(limits::BACKEND_SEND_STEP)))
+            .map_err(handshake_failure)?;
+        Ok(Connected {
+            socket,
+            reader,
+            writer,
+            local,
+        })
+    }
+
+    fn connect(&self, target: SocketAddr) -> io::Result<TcpStream> {
+        let socket = net::dial_any(&[target], self.source, limits::BACKEND_CONNECT)?;
+        let lifetime = sys::Lifetime {
+            idle: limits::BACKEND_KEEPALIVE,
+            interval: limits::BACKEND_KEEPALIVE,
+            probes: limits::BACKEND_KEEPALIVE_PROBES,
+            user_timeout: limits::BACKEND_USER_TIMEOUT,
+        };
+        sys::set_lifetime(&socket, &lifetime)?;
+        Ok(socket)
+    }
+
+    /// Once: a private address here is nearly always translated on the way, and then no handshake
+    /// works.
+    fn warn_of_nat(&self, local: SocketAddr, target: SocketAddr) {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let behind_nat = self.nat.is_missing_for(local) && !self.nat.is_missing_for(target);
+        if behind_nat && !WARNED.swap(true, Ordering::Relaxed) {
+            log::event(format_args!(
+                "nat_warning local={} hint=\"private address; if the outside sees another one, set --nat-info {0}:PUBLIC\"",
+                local.ip().to_canonical()
+            ));
+        }
+    }
 }
 
 /// A connection before it is ready.
-struct Opening {
+struct Handshake {
     socket: TcpStream,
     reader: FrameReader,
     writer: FrameWriter,
     deadline: Instant,
 }
 
-impl Opening {
+impl Handshake {
     /// Frames -2 of both directions; from then on both are encrypted.
     fn exchange_nonces(
         &mut self,
         local: SocketAddr,
         target: SocketAddr,
-        setup: &Setup,
-    ) -> Result<(), DialError> {
-        let nonce = sys::random_array()?;
+        dialer: &Dialer,
+    ) -> Result<(), Failure> {
+        let nonce = sys::random_array().map_err(handshake_failure)?;
         let now = clock::unix() as u32;
-        let selector = setup.secret.selector();
+        let selector = dialer.secret.selector();
         self.send(&handshake::nonce(selector, now, &nonce))?;
-        let answer = self.receive()?;
+        let theirs = handshake::accept_nonce(&self.receive()?, selector, now);
         let keys = middle_key::derive(&KeyInputs {
-            server_nonce: handshake::accept_nonce(&answer, selector, now)
-                .map_err(DialError::Refusal)?,
+            server_nonce: theirs.map_err(|refusal| refusal.word())?,
             client_nonce: nonce,
             client_time: now,
-            server: setup.nat.translate(target),
-            client: setup.nat.translate(local),
-            secret: setup.secret.bytes(),
+            server: dialer.nat.translate(target),
+            client: dialer.nat.translate(local),
+            secret: dialer.secret.bytes(),
         });
         self.reader
             .start_cipher(&keys.read)
-            .map_err(DialError::Frame)?;
+            .map_err(frame_failure)?;
         self.writer.start_cipher(&keys.write);
         Ok(())
     }
@@ -153,67 +185,44 @@ impl Opening {
         &mut self,
         us: ProcessId,
         target: SocketAddr,
-        setup: &Setup,
-    ) -> Result<(), DialError> {
+        dialer: &Dialer,
+    ) -> Result<(), Failure> {
         self.send(&handshake::handshake(us, ProcessId::of_peer(target)))?;
-        let answer = self.receive()?;
-        match handshake::accept_handshake(&answer, us) {
-            Ok(true) => {
-                self.reader.set_checksum(setup.checksums.crc32c);
-                self.writer.set_checksum(setup.checksums.crc32c);
+        match handshake::accept_handshake(&self.receive()?, us) {
+            Ok(is_crc32c) => {
+                if is_crc32c {
+                    self.reader.set_checksum(dialer.checksums.crc32c);
+                    self.writer.set_checksum(dialer.checksums.crc32c);
+                }
                 Ok(())
             }
-            Ok(false) => Ok(()),
             Err(refusal) => {
                 if let Some(code) = refusal.code() {
                     self.send(&handshake::handshake_error(code, us))?;
                 }
-                Err(DialError::Refusal(refusal))
+                Err(refusal.word())
             }
         }
     }
 
-    fn send(&mut self, payload: &[u8]) -> Result<(), DialError> {
+    fn send(&mut self, payload: &[u8]) -> Result<(), Failure> {
         let mut buf = [0; FRAME_HEAD + PAYLOAD_LEN + SEAL_ROOM];
         let place = FRAME_HEAD..FRAME_HEAD + payload.len();
         buf[place.clone()].copy_from_slice(payload);
         let end = place.end + SEAL_ROOM;
-        let wire = self
-            .writer
-            .seal(&mut buf[..end], place)
-            .ok_or(DialError::Frame(FrameError::Length))?;
-        Ok(self.socket.write_all(&buf[wire])?)
+        let sealed = self.writer.seal(&mut buf[..end], place);
+        let wire = sealed.ok_or(frame_word(FrameError::Length))?;
+        net::write_before(self.deadline, &self.socket, &buf[wire]).map_err(handshake_failure)
     }
 
-    fn receive(&mut self) -> Result<Vec<u8>, DialError> {
+    fn receive(&mut self) -> Result<Vec<u8>, Failure> {
         loop {
-            if let Some(frame) = self.reader.take().map_err(DialError::Frame)? {
+            if let Some(frame) = self.reader.take().map_err(frame_failure)? {
                 return Ok(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(DialError::Io(ErrorKind::TimedOut));
-            }
-            self.socket.set_read_timeout(Some(left))?;
-            match self.socket.read(self.reader.space()) {
-                Ok(0) => return Err(DialError::Io(ErrorKind::UnexpectedEof)),
-                Ok(n) => self.reader.received(n),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
+            let read = net::read_more(self.deadline, &self.socket, self.reader.space());
+            self.reader.received(read.map_err(handshake_failure)?);
         }
-    }
-}
-
-/// Once: a private address here is nearly always translated on the way, and then no handshake works.
-fn warn_of_nat(local: SocketAddr, target: SocketAddr, setup: &Setup) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    let behind_nat = setup.nat.is_missing_for(local) && !setup.nat.is_missing_for(target);
-    if behind_nat && !WARNED.swap(true, Ordering::Relaxed) {
-        log::event(format_args!(
-            "nat_warning local={} hint=\"private address; if the outside sees another one, set --nat-info {0}:PUBLIC\"",
-            local.ip().to_canonical()
-        ));
     }
 }
 

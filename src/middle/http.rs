@@ -1,110 +1,116 @@
 //! Clients that wrap their packets in HTTP requests, as pages in a browser do (protocol.md 10.3): a POST
-//! has a packet as its body, and the answer to it is the body of the response. They prove no secret, so
+//! has a packet as its body, and the response's body is the answer to it. They prove no secret, so
 //! they are served where there is none.
 //!
-//! One request is under way at a time. While it is, and between two, the thread waits in a read: so it
-//! sees a client that goes away, and what comes too early it keeps, a bufferful, for later.
+//! One request is in flight at a time. While it is, and between two, the client's thread waits in a
+//! read: so it sees a client that goes away, and what comes too early it keeps, a bufferful, for later.
+//! The middle proxy's thread sends the response ([`answer`], [`fail`]).
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use mtproxy::limits::{
     HTTP_ANSWER, HTTP_IDLE, HTTP_REQUEST, MAX_HTTP_BODY, MAX_HTTP_TARGET, READ_SMALL,
 };
 use mtproxy::proto::http::{self, Method, Request, Status};
-use mtproxy::proto::middle::frame::{FRAME_HEAD, SEAL_ROOM};
+use mtproxy::proto::middle::frame::FRAME_HEAD;
 use mtproxy::proto::mtproto;
-use mtproxy::proto::transport::Transport;
+use mtproxy::proto::wire::ConnId;
 
-use super::exchange::Reply;
-use super::outbox::{Manner, Outbox};
-use super::reader;
+use super::http_response::{Manner, Response};
+use super::outbox::Outbox;
+use super::registry::{self, Client};
 use super::session::{Middle, Session};
+use super::writer;
 use crate::base::buffers::Buffer;
+use crate::base::gauge::{Gauge, Place};
+use crate::base::http::{Input, NoHead};
+use crate::base::lock::Mutex;
 use crate::base::net;
-use crate::stats::{Close, Guest, STATS};
+use crate::stats::{Close, Guest, PENDING, STATS};
+use crate::stream;
 
-/// How far a first request has come: its first `len` bytes are in `small`.
-pub struct Start<'a> {
+/// How far a connection's first request has come: its first `len` bytes are in `small`.
+pub struct FirstRequest<'a> {
     pub small: &'a mut [u8; READ_SMALL],
     pub len: usize,
     /// Of its last byte.
     pub deadline: Instant,
 }
 
+/// In direct mode there is nobody to forward packets to.
+#[inline(never)] // as `serve`
+pub fn refuse(socket: &TcpStream, first: FirstRequest) -> Close {
+    let deadline = first.deadline;
+    let mut input = Input::new(first.small, first.len);
+    if let Err(NoHead::Io(e)) = input.head(deadline, socket) {
+        return stream::reason(&e, Close::HandshakeTimeout).counted();
+    }
+    let reason = Close::HttpRefused.counted();
+    let response = Response::Error(Status::NOT_IMPLEMENTED).encode(Manner::default());
+    if net::write_before(deadline, socket, &response).is_ok() {
+        input.finish(deadline, socket);
+    }
+    reason
+}
+
 /// Serves one connection to its end, and counts it.
 #[inline(never)] // an idle client's thread keeps the deepest stack that it ever used
-pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), start: Start) -> Close {
-    let Start {
-        small,
-        len,
-        deadline,
-    } = start;
-    let Some(guest) = Guest::enter(0, road.dcs.default_dc(), Transport::Http) else {
+pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) -> Close {
+    let dc = road.dcs.default_dc();
+    let Some(guest) = Guest::enter(0, dc, None) else {
         return Close::SecretFull.counted();
     };
-    let session = match Session::enter(road, ends, None, (Outbox::clear(), false), guest) {
+    let set = road.dcs.route(dc);
+    let mut session = match Session::enter(road, ends, set, (Outbox::clear(), false), guest) {
         Ok(session) => session,
         Err(reason) => return reason,
     };
-    let mut input = Buffer::default();
-    append(&mut input, &small[..len]);
-    let mut connection = Connection {
-        session,
-        road,
-        small,
-        input,
-    };
-    let reason = connection.run(deadline);
-    connection.session.end(reason)
+    let reason = Requests {
+        session: &mut session,
+        input: Input::new(first.small, first.len),
+    }
+    .run(first.deadline);
+    session.end(reason)
 }
 
-/// In direct mode there is nobody to forward packets to.
-#[inline(never)] // as `serve`
-pub fn refuse(socket: &TcpStream, start: Start) -> Close {
-    let mut head = start.small[..start.len].to_vec();
-    while let Ok(None) = http::head_len(&head, 0) {
-        match read_before(start.deadline, socket, start.small) {
-            Ok(n) => head.extend_from_slice(&start.small[..n]),
-            Err(reason) => return reason.counted(),
-        }
-    }
-    let close = Close::HttpRefused.counted();
-    let reply = Reply::Error(Status::NOT_IMPLEMENTED).encode(Manner::default());
-    if net::write_before(start.deadline, socket, &reply).is_ok() {
-        let _ = socket.shutdown(Shutdown::Write);
-        while read_before(start.deadline, socket, start.small).is_ok() {}
-    }
-    close
-}
-
-struct Connection<'a> {
-    session: Session,
-    road: &'a Middle,
-    small: &'a mut [u8; READ_SMALL],
+/// The requests of one connection.
+struct Requests<'a> {
+    session: &'a mut Session,
     /// What has come and is not dealt with. None of it is held while the connection is idle.
-    input: Buffer,
+    input: Input<'a>,
+}
+
+impl Drop for Requests<'_> {
+    fn drop(&mut self) {
+        take(&self.session.client, None);
+    }
 }
 
 /// Why a request does not go out.
-enum Stop {
+enum Unsent {
     /// The connection is to end.
     End(Close),
-    /// It is answered here.
-    Reply(Reply<'static>, Manner, Close),
+    /// It is answered here; if that ends the connection, for this reason.
+    Respond(Response<'static>, Manner, Close),
 }
 
-impl Connection<'_> {
+impl Requests<'_> {
     fn run(&mut self, mut deadline: Instant) -> Close {
         let mut late = Close::HandshakeTimeout;
         loop {
-            match self.request(deadline) {
+            match self.forward(deadline, late) {
                 Ok(()) => {}
-                Err(Stop::End(Close::HandshakeTimeout)) => return late,
-                Err(Stop::End(reason)) => return reason,
-                Err(Stop::Reply(reply, manner, reason)) => {
-                    self.session.client.reply(&reply, manner, reason);
+                Err(Unsent::End(reason)) => return reason,
+                Err(Unsent::Respond(response, manner, reason)) => {
+                    let client = &self.session.client;
+                    writer::put(client, &mut response.encode(manner));
+                    if !response.stays_open(manner) {
+                        client.finish(reason);
+                    }
                 }
             }
             self.session.client.receiving(0);
@@ -115,184 +121,186 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads a request and sends it to a middle proxy.
-    fn request(&mut self, deadline: Instant) -> Result<(), Stop> {
-        let len = self.head_len(deadline)?;
-        let head = std::mem::take(&mut self.input);
-        let (head, rest) = head.filled().split_at(len);
+    /// Reads a request and sends it to a middle proxy. `late`: why the connection ends if it isn't there
+    /// before the deadline.
+    fn forward(&mut self, deadline: Instant, late: Close) -> Result<(), Unsent> {
+        let head = self.input.head(deadline, &self.session.client.socket);
+        let len = head.map_err(|no_head| match no_head {
+            NoHead::Refused(status) => malformed(status),
+            NoHead::NotHttp => Unsent::End(Close::HttpRefused),
+            NoHead::Io(e) => Unsent::End(stream::reason(&e, late)),
+        })?;
+        let received = std::mem::take(&mut self.input.bytes);
+        let (head, behind) = received.filled().split_at(len);
         let request = Request::parse(head).map_err(malformed)?;
         let (manner, verdict) = judge(&request);
-        let refuse = |status, reason| Stop::Reply(Reply::Error(status), manner, reason);
-        let body = match verdict {
-            Ok(Some(body)) => body,
-            Ok(None) => {
-                append(&mut self.input, rest);
-                return Err(Stop::Reply(Reply::Preflight, manner, Close::HttpDone));
-            }
-            Err(status) => return Err(refuse(status, Close::HttpRefused)),
+        let refuse = |status, reason| Unsent::Respond(Response::Error(status), manner, reason);
+        let body = verdict.map_err(|status| refuse(status, Close::HttpRefused))?;
+        let (mut begun, early) = behind.split_at(behind.len().min(body.unwrap_or(0)));
+        self.input.bytes.append(early);
+        let Some(body) = body else {
+            return Err(Unsent::Respond(
+                Response::Preflight,
+                manner,
+                Close::HttpDone,
+            ));
         };
+
         let fields = ["Origin", "Referer", "User-Agent"];
-        let fields = fields.map(|name| request.field(name).unwrap_or_default());
-        let mut origin = self.session.origin;
-        origin.client = client_address(&request, origin.client);
-        let start = FRAME_HEAD + origin.http_head_len(&fields);
-        let mut packet = self.read_body(start, body, rest, deadline)?;
+        let item = http::fields_item(fields.map(|name| request.field(name).unwrap_or_default()));
+        let start = FRAME_HEAD + self.session.origin.head_len(&item);
+        let socket = &self.session.client.socket;
+        let likely = 2 * begun.len();
+        let mut read = |out: &mut [u8]| match begun.split_off(..out.len().min(begun.len())) {
+            Some(now @ [_, ..]) => {
+                out[..now.len()].copy_from_slice(now);
+                Ok(now.len())
+            }
+            _ => stream::read_before(deadline, late, socket, out),
+        };
+        let packet = self
+            .session
+            .read_packet(start..start + body, likely, &mut read);
+        let mut packet = packet.map_err(Unsent::End)?;
         let Some(kind) = mtproto::classify(packet.filled()) else {
             STATS.filtered_queries.add(1);
             return Err(refuse(Status::NOT_FOUND, Close::HttpRefused));
         };
-        let dcs = &self.road.dcs;
-        let set = dcs.route(dcs.default_dc());
-        let (link, conn) = reader::choose(set, &self.session.client)
-            .map_err(|reason| refuse(Status::FAILED, reason))?;
-        origin.conn = conn;
-        origin.encode_http_head(kind, &fields, &mut packet[FRAME_HEAD..start]);
+        let pinned = self.session.pin();
+        pinned.map_err(|reason| refuse(Status::FAILED, reason))?;
+        let mut origin = self.session.origin;
+        origin.client = client_address(&request, origin.client);
+        origin.encode_head(kind, false, &item, &mut packet[FRAME_HEAD..start]);
         packet.filled.start = FRAME_HEAD;
         let client = &self.session.client;
-        client.expect(conn, manner);
-        let abandoned = || client.ending().is_some();
-        if link.send(packet, &abandoned).is_err() {
-            client.fail(Close::BackendLost);
-            return Ok(());
+        expect(client, origin.conn, manner);
+        match self.session.send(packet, body) {
+            true => STATS.http_queries.add(1),
+            false => {
+                fail(client, Close::BackendLost);
+            }
         }
-        STATS.http_queries.add(1);
-        client.traffic.queries.add(1);
-        client.traffic.query_bytes.add(body as u64);
-        client.touch();
         Ok(())
     }
 
-    /// Length of the head that comes next.
-    fn head_len(&mut self, deadline: Instant) -> Result<usize, Stop> {
-        let mut searched = 0;
-        loop {
-            let bytes = self.input.filled();
-            match bytes.first_chunk() {
-                Some(first) if !http::is_request(first) => {
-                    return Err(Stop::End(Close::HttpRefused));
-                }
-                Some(_) => match http::head_len(bytes, searched).map_err(malformed)? {
-                    Some(len) => return Ok(len),
-                    None => searched = bytes.len(),
-                },
-                None => {}
-            }
-            self.read_more(deadline).map_err(Stop::End)?;
-        }
-    }
-
-    /// A buffer with `len` bytes from `start` on, the first of which may be in `rest`; what is behind
-    /// them stays for later.
-    fn read_body(
-        &mut self,
-        start: usize,
-        len: usize,
-        rest: &[u8],
-        deadline: Instant,
-    ) -> Result<Buffer, Stop> {
-        let (now, later) = rest.split_at(rest.len().min(len));
-        append(&mut self.input, later);
-        let end = start + len;
-        // What has come decides, not what is declared.
-        let likely = start + 2 * now.len();
-        let mut packet = Buffer::new(end.min(likely) + SEAL_ROOM);
-        let mut at = start + now.len();
-        packet[start..at].copy_from_slice(now);
-        while at < end {
-            if at + SEAL_ROOM >= packet.len() {
-                packet = reader::grown(&packet, at, end + SEAL_ROOM);
-            }
-            self.session.client.receiving(packet.len());
-            let room = end.min(packet.len() - SEAL_ROOM);
-            let read = read_before(deadline, &self.session.client.socket, &mut packet[at..room]);
-            at += read.map_err(Stop::End)?;
-        }
-        packet.filled = start..end;
-        Ok(packet)
-    }
-
-    /// Waits for the answer, and then for the next request's first byte.
+    /// Waits until no request is in flight, and then for the next one's first byte.
     fn wait(&mut self) -> Result<(), Close> {
+        let client = &self.session.client;
         let late = Instant::now() + HTTP_ANSWER;
         loop {
-            let (now, ending) = (Instant::now(), self.session.client.ending().is_some());
-            let expecting = self.session.client.is_expecting();
+            let (now, ending) = (Instant::now(), client.ending().is_some());
             if ending {
                 // It may still fetch what waits for it.
-                self.input = Buffer::default();
-            } else if !expecting {
+                self.input.bytes = Buffer::default();
+            } else if !is_in_flight(client) {
                 break;
             } else if now >= late {
-                self.session.client.fail(Close::HttpLate);
+                fail(client, Close::HttpLate);
                 continue;
             }
-            if self.input.filled.len() >= READ_SMALL {
-                self.session
-                    .client
-                    .wait_for_answer(HTTP_IDLE.min(late - now));
+            let step = HTTP_IDLE.min(late.saturating_duration_since(now));
+            let step = if ending { HTTP_IDLE } else { step };
+            if self.input.bytes.filled.len() >= READ_SMALL {
+                thread::park_timeout(step);
                 continue;
             }
-            let step = if ending {
-                now + HTTP_IDLE
-            } else {
-                late.min(now + HTTP_IDLE)
-            };
-            match self.read_more(step) {
-                Ok(()) | Err(Close::HandshakeTimeout) => {}
-                Err(reason) => return Err(reason),
+            if let Err(e) = self.input.read(now + step, &client.socket)
+                && e.kind() != ErrorKind::TimedOut
+            {
+                return Err(stream::reason(&e, Close::HttpIdle));
             }
         }
-        if self.input.filled.is_empty() {
-            let idle = Instant::now() + HTTP_IDLE;
-            self.read_more(idle).map_err(|reason| match reason {
-                Close::HandshakeTimeout => Close::HttpIdle,
-                reason => reason,
-            })?;
+        if !self.input.bytes.filled.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn read_more(&mut self, deadline: Instant) -> Result<(), Close> {
-        let len = read_before(deadline, &self.session.client.socket, self.small)?;
-        append(&mut self.input, &self.small[..len]);
-        Ok(())
+        let idle = self.input.read(Instant::now() + HTTP_IDLE, &client.socket);
+        idle.map_err(|e| stream::reason(&e, Close::HttpIdle))
     }
 }
 
-/// Reads at least one byte before the deadline.
-fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> Result<usize, Close> {
-    match net::read_before(deadline, socket, buf) {
-        Ok(0) => Err(Close::ClientGone),
-        Ok(n) => Ok(n),
-        Err(e) if e.kind() == ErrorKind::TimedOut => Err(Close::HandshakeTimeout),
-        Err(_) => Err(Close::ClientLost),
-    }
+/// A request that is not answered yet. Whoever takes it out of the table answers it.
+struct InFlight {
+    client: Arc<Client>,
+    /// The id that it was sent under.
+    conn: ConnId,
+    manner: Manner,
+    /// Counts it.
+    pending: Place<&'static Gauge>,
 }
 
-/// Adds bytes to what is filled.
-#[inline(never)]
-fn append(buffer: &mut Buffer, more: &[u8]) {
-    if more.is_empty() {
-        return;
+/// Requests in flight, by the places of their clients in the registry. Locked behind a client's outbox:
+/// a response is on its way before the client's thread can see that the request has been answered, and
+/// answers the next.
+static IN_FLIGHT: Mutex<Vec<Option<InFlight>>> = Mutex::new(Vec::new());
+
+/// A request is about to be sent under this id.
+fn expect(client: &Arc<Client>, conn: ConnId, manner: Manner) {
+    let pending = Gauge::enter(&PENDING);
+    let mut all = IN_FLIGHT.lock();
+    let place = client.place as usize;
+    if place >= all.len() {
+        all.resize_with(place + 1, || None);
     }
-    let end = buffer.filled.end + more.len();
-    if end > buffer.len() {
-        let mut larger = Buffer::new(end);
-        larger[..buffer.filled.end].copy_from_slice(buffer.filled());
-        larger.filled = buffer.filled.clone();
-        *buffer = larger;
-    }
-    buffer[end - more.len()..end].copy_from_slice(more);
-    buffer.filled.end = end;
+    all[place] = Some(InFlight {
+        client: client.clone(),
+        conn,
+        manner,
+        pending,
+    });
 }
 
-fn malformed(status: Status) -> Stop {
+/// Takes a client's request out, `only` if it was sent under this id.
+fn take(client: &Client, only: Option<ConnId>) -> Option<InFlight> {
+    let wanted = |request: &mut InFlight| {
+        let own = std::ptr::eq(&*request.client, client);
+        own && only.is_none_or(|id| id == request.conn)
+    };
+    let mut all = IN_FLIGHT.lock();
+    all.get_mut(client.place as usize)?.take_if(wanted)
+}
+
+fn is_in_flight(client: &Client) -> bool {
+    let _answered = client.outbox();
+    let all = IN_FLIGHT.lock();
+    all.get(client.place as usize).is_some_and(Option::is_some)
+}
+
+/// The middle proxy has answered the request that was sent under this id. Never blocks.
+pub fn answer(client: &Arc<Client>, conn: ConnId, data: &[u8], is_error: bool) {
+    registry::unpin(client, Some(conn));
+    let response = Response::of(data, is_error);
+    respond(client, Some(conn), response, Close::HttpDone);
+}
+
+/// There will be no answer: says so and ends the connection, if a request is in flight.
+pub fn fail(client: &Arc<Client>, reason: Close) -> bool {
+    respond(client, None, Response::Error(Status::FAILED), reason)
+}
+
+/// Answers the request in flight, `only` if it was sent under this id; false if there is none.
+fn respond(client: &Arc<Client>, only: Option<ConnId>, response: Response, reason: Close) -> bool {
+    let mut outbox = client.outbox();
+    let Some(request) = take(client, only) else {
+        return false;
+    };
+    drop(request.pending); // before the client can see the response
+    let mut bytes = response.encode(request.manner);
+    let delivery = outbox.deliver(&client.socket, &mut bytes);
+    drop(outbox);
+    writer::settle(client, delivery);
+    match response.stays_open(request.manner) {
+        true => client.wake(),
+        false => client.finish(reason),
+    }
+    true
+}
+
+fn malformed(status: Status) -> Unsent {
     if status == Status::BAD_REQUEST {
         STATS.http_bad_headers.add(1);
     }
-    let reply = Reply::Error(status);
-    Stop::Reply(reply, Manner::default(), Close::HttpRefused)
+    let response = Response::Error(status);
+    Unsent::Respond(response, Manner::default(), Close::HttpRefused)
 }
 
 /// How a request is to be answered, and what it asks for: to forward a packet of so many bytes, or, with

@@ -1,145 +1,149 @@
-//! The way up to one middle-proxy connection: a channel that is bounded in messages and in bytes,
-//! made with the connection and dropped with it. Client readers send; the connection's writer takes.
+//! The way up to one middle-proxy connection: a queue that is bounded in messages and in bytes, made
+//! with the connection and closed with it. Clients' threads send into it, the connection's writer
+//! ([`Outgoing`]) takes from it.
 //!
-//! Waiting for room in it is how a slow middle proxy holds back its clients: their readers stand
-//! here, and TCP does the rest.
+//! Waiting for room in it is how a slow middle proxy holds back its clients: their threads stand
+//! here, and TCP does the rest. One lock a connection; nothing blocks under it.
 
-use crate::base::lock;
-use crate::base::lock::Mutex;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mtproxy::limits::{UPLINK_BYTES, UPLINK_MESSAGES};
 
 use crate::base::buffers::Buffer;
+use crate::base::lock::{self, Mutex};
 
-/// The connection is gone.
-#[derive(Debug)]
-pub struct Lost;
-
-/// A ready middle-proxy connection, as its clients see it.
+/// A ready middle-proxy connection.
 pub struct Link {
-    /// Unique in this process.
-    pub id: u64,
+    /// The connection.
+    pub socket: TcpStream,
     /// Clients that are pinned to it.
     pub clients: AtomicUsize,
     /// The slot that it is of.
     pub slot: usize,
+    /// Whether a client has got an answer over it.
+    pub has_answered: AtomicBool,
+    /// Why it ended.
+    ended: OnceLock<&'static str>,
     /// When it became ready; round trips are measured from here.
     since: Instant,
     /// When the last ping was sent, microseconds behind `since`, never 0; 0 once it is answered.
     pinged: AtomicU32,
     round_trip: AtomicU32,
-    socket: Arc<TcpStream>,
-    messages: Sender<Buffer>,
-    gate: Mutex<Gate>,
+    queue: Mutex<Queue>,
     room: Condvar,
 }
 
-#[derive(Default)]
-struct Gate {
-    messages: usize,
+/// What waits for the writer.
+struct Queue {
+    /// None once the connection has ended.
+    messages: Option<Sender<Buffer>>,
     bytes: usize,
+    /// Threads that wait for room.
     waiting: usize,
-    closed: bool,
 }
 
-impl Gate {
-    fn has_room(&self) -> bool {
-        self.messages < UPLINK_MESSAGES && self.bytes <= UPLINK_BYTES
+impl Queue {
+    /// Whether there is no room. A closed queue is not full: nobody is to wait for it.
+    fn is_full(&self) -> bool {
+        let messages = self.messages.as_ref();
+        messages.is_some_and(|messages| messages.is_full() || self.bytes > UPLINK_BYTES)
+    }
+
+    fn push(&mut self, message: Buffer) -> bool {
+        let bytes = message.len();
+        let open = self.messages.as_ref().filter(|_| !self.is_full());
+        let sent = open.is_some_and(|messages| messages.try_send(message).is_ok());
+        if sent {
+            self.bytes += bytes;
+        }
+        sent
     }
 }
 
 /// The writer's end.
-pub struct Intake {
-    link: Arc<Link>,
+pub struct Outgoing {
+    /// The connection.
+    pub link: Arc<Link>,
     messages: Receiver<Buffer>,
 }
 
 /// Both ends for a slot's connection that has become ready.
-pub fn new(id: u64, slot: usize, socket: Arc<TcpStream>) -> (Arc<Link>, Intake) {
-    let (send, receive) = bounded(UPLINK_MESSAGES + 1);
+pub fn new(slot: usize, socket: TcpStream) -> (Arc<Link>, Outgoing) {
+    let (send, messages) = bounded(UPLINK_MESSAGES);
     let link = Arc::new(Link {
-        id,
+        socket,
         clients: AtomicUsize::new(0),
         slot,
+        has_answered: AtomicBool::new(false),
+        ended: OnceLock::new(),
         since: Instant::now(),
         pinged: AtomicU32::new(0),
         round_trip: AtomicU32::new(0),
-        socket,
-        messages: send,
-        gate: Mutex::default(),
+        queue: Mutex::new(Queue {
+            messages: Some(send),
+            bytes: 0,
+            waiting: 0,
+        }),
         room: Condvar::new(),
     });
-    (
-        link.clone(),
-        Intake {
-            link,
-            messages: receive,
-        },
-    )
+    let outgoing = Outgoing {
+        link: link.clone(),
+        messages,
+    };
+    (link, outgoing)
 }
 
 impl Link {
-    /// Sends a message up; waits while the channel is full, unless `abandoned` says so after a
-    /// [`Link::wake`]. Lost as well if it was abandoned.
-    pub fn send(&self, message: Buffer, abandoned: &dyn Fn() -> bool) -> Result<(), Lost> {
-        let mut gate = self.gate();
-        while !gate.has_room() && !gate.closed && !abandoned() {
-            gate.waiting += 1;
-            gate = lock::wait(&self.room, gate);
-            gate.waiting -= 1;
+    /// Sends a message up; waits while the queue is full, unless `abandoned` says so after a
+    /// [`Link::wake`]. False if it was not sent.
+    pub fn send(&self, message: Buffer, abandoned: &dyn Fn() -> bool) -> bool {
+        let mut queue = self.queue();
+        while queue.is_full() && !abandoned() {
+            queue.waiting += 1;
+            queue = lock::wait(&self.room, queue);
+            queue.waiting -= 1;
         }
-        let sent = self.enter(&mut gate, message);
-        // A wake-up may have come for several: whoever sees room left passes it on.
-        if gate.waiting > 0 && gate.has_room() {
-            self.room.notify_one();
-        }
-        if sent { Ok(()) } else { Err(Lost) }
+        let sent = queue.push(message);
+        self.pass_on(&queue);
+        sent
     }
 
     /// Sends a message up only if that needs no waiting: for the connection's own reader, which
     /// must never wait for its writer, and for what is not worth waiting for.
     pub fn try_send(&self, message: Buffer) -> bool {
-        self.enter(&mut self.gate(), message)
+        self.queue().push(message)
     }
 
-    fn enter(&self, gate: &mut Gate, message: Buffer) -> bool {
-        if gate.closed || !gate.has_room() {
-            return false;
+    /// Wakes one thread that waits, if there is room for it. Whoever is woken calls this in turn: the
+    /// writer may have made room for several.
+    fn pass_on(&self, queue: &Queue) {
+        if queue.waiting > 0 && !queue.is_full() {
+            self.room.notify_one();
         }
-        let bytes = message.len();
-        // There is room: the channel holds as many messages as the gate lets in.
-        let sent = self.messages.try_send(message).is_ok();
-        if sent {
-            gate.messages += 1;
-            gate.bytes += bytes;
-        }
-        sent
     }
 
     /// Lets everybody who waits for room look whether that is still worth it.
     pub fn wake(&self) {
-        drop(self.gate());
+        drop(self.queue());
         self.room.notify_all();
     }
 
-    /// Takes no more messages; what is in the channel still goes out.
-    pub fn refuse(&self) {
-        self.gate().closed = true;
-        self.room.notify_all();
-    }
-
-    /// Ends the connection: whoever waits for room, reads or writes, stops.
-    pub fn close(&self) {
-        self.refuse();
+    /// Ends the connection: whoever waits for room or for a message, reads or writes, stops. The first
+    /// reason counts.
+    pub fn close(&self, reason: &'static str) {
+        let _ = self.ended.set(reason);
         let _ = self.socket.shutdown(Shutdown::Both);
-        // Wakes the writer if it waits for a message; if the channel is full it doesn't. There is a
-        // place for this one beyond what the gate lets in.
-        let _ = self.messages.try_send(Buffer::default());
+        self.queue().messages = None;
+        self.room.notify_all();
+    }
+
+    /// Why it ended.
+    pub fn ended(&self) -> &'static str {
+        self.ended.get().copied().unwrap_or("closed")
     }
 
     /// A ping was answered: takes the time since it was sent.
@@ -162,9 +166,9 @@ impl Link {
         (micros > 0).then_some(micros)
     }
 
-    /// Bytes in the channel.
+    /// Bytes in the queue.
     pub fn queued(&self) -> usize {
-        self.gate().bytes
+        self.queue().bytes
     }
 
     /// The other side's address.
@@ -172,24 +176,20 @@ impl Link {
         self.socket.peer_addr().ok()
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock()
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
     }
 }
 
-impl Intake {
-    /// The next message; waits until `deadline`, then None. Lost once the link is closed.
-    pub fn next(&self, deadline: Instant) -> Result<Option<Buffer>, Lost> {
-        match self.messages.recv_deadline(deadline) {
-            Ok(message) if message.is_empty() => Err(Lost),
-            Ok(message) => Ok(Some(self.taken(message))),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Lost),
-        }
+impl Outgoing {
+    /// The next message, or `Timeout` at the deadline. `Disconnected` once the link is closed and
+    /// nothing is left.
+    pub fn next(&self, deadline: Instant) -> Result<Buffer, RecvTimeoutError> {
+        let message = self.messages.recv_deadline(deadline)?;
+        Ok(self.taken(message))
     }
 
-    /// A further message if one is there. An empty one says that the link is closed: the next
-    /// write finds that out too.
+    /// A further message if one is there.
     pub fn more(&self) -> Option<Buffer> {
         self.messages
             .try_recv()
@@ -204,15 +204,9 @@ impl Intake {
     }
 
     fn taken(&self, message: Buffer) -> Buffer {
-        let mut gate = self.link.gate();
-        // close() sends an empty message past the gate.
-        gate.messages = gate.messages.saturating_sub(1);
-        gate.bytes = gate.bytes.saturating_sub(message.len());
-        let wake = gate.waiting > 0 && gate.has_room();
-        drop(gate);
-        if wake {
-            self.link.room.notify_one();
-        }
+        let mut queue = self.link.queue();
+        queue.bytes -= message.len();
+        self.link.pass_on(&queue);
         message
     }
 }
@@ -221,15 +215,14 @@ impl Intake {
 mod tests {
     use super::*;
     use std::net::TcpListener;
-    use std::sync::atomic::AtomicBool;
+    use std::thread;
     use std::time::Duration;
 
-    fn link() -> (Arc<Link>, Intake) {
+    fn link() -> (Arc<Link>, Outgoing) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         new(
-            1,
             0,
-            Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()),
+            TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
         )
     }
 
@@ -242,16 +235,20 @@ mod tests {
     }
 
     fn wait_for_waiting(link: &Link, count: usize) {
-        while link.gate().waiting < count {
-            std::thread::yield_now();
+        while link.queue().waiting < count {
+            thread::yield_now();
         }
     }
 
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
     #[test]
-    fn the_channel_is_bounded_in_messages_and_bytes() {
-        let (small, _intake) = link();
+    fn the_queue_is_bounded_in_messages_and_bytes() {
+        let (small, _outgoing) = link();
         assert_eq!(fill(&small), UPLINK_MESSAGES);
-        let (large, _intake) = link();
+        let (large, _outgoing) = link();
         let size = 1 << 18;
         let mut bytes = 0;
         while large.try_send(Buffer::new(size)) {
@@ -262,52 +259,71 @@ mod tests {
 
     #[test]
     fn whoever_waits_goes_on_when_there_is_room_again() {
-        let (link, intake) = link();
+        let (link, outgoing) = link();
         fill(&link);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| link.send(Buffer::new(1), &|| false).unwrap());
+                scope.spawn(|| assert!(link.send(Buffer::new(1), &|| false)));
             }
             wait_for_waiting(&link, 3);
             for _ in 0..UPLINK_MESSAGES + 3 {
-                assert!(
-                    intake
-                        .next(Instant::now() + Duration::from_secs(30))
-                        .unwrap()
-                        .is_some()
-                );
+                assert!(outgoing.next(soon()).is_ok());
             }
         });
-        assert!(intake.more().is_none());
+        assert!(outgoing.more().is_none());
+        assert_eq!(link.queued(), 0);
     }
 
     #[test]
-    fn a_full_channel_is_left_when_it_closes_or_is_no_longer_worth_it() {
-        let (link, _intake) = link();
+    fn a_full_queue_is_left_when_it_closes_or_is_no_longer_worth_it() {
+        let (link, _outgoing) = link();
         fill(&link);
         let abandoned = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let one =
                 scope.spawn(|| link.send(Buffer::new(1), &|| abandoned.load(Ordering::Relaxed)));
             let other = scope.spawn(|| link.send(Buffer::new(1), &|| false));
             wait_for_waiting(&link, 2);
             abandoned.store(true, Ordering::Relaxed);
             link.wake();
-            assert!(one.join().unwrap().is_err());
+            assert!(!one.join().unwrap());
             assert!(!other.is_finished());
-            link.close();
-            assert!(other.join().unwrap().is_err());
+            link.close("first");
+            assert!(!other.join().unwrap());
         });
+        link.close("second");
+        assert_eq!(link.ended(), "first");
         assert!(!link.try_send(Buffer::new(1)));
     }
 
     #[test]
+    fn a_writer_that_waits_is_woken_by_the_end_and_what_was_sent_still_comes() {
+        let (link, outgoing) = link();
+        assert!(link.try_send(Buffer::new(1)));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                assert!(outgoing.next(soon()).is_ok());
+                let begun = Instant::now();
+                assert_eq!(outgoing.next(begun).err(), Some(RecvTimeoutError::Timeout));
+                outgoing.next(soon()).err()
+            });
+            while link.queued() > 0 {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(20));
+            link.close("closed");
+            let ended = writer.join().unwrap();
+            assert_eq!(ended, Some(RecvTimeoutError::Disconnected));
+        });
+    }
+
+    #[test]
     fn a_round_trip_is_from_a_ping_to_the_first_pong() {
-        let (link, intake) = link();
+        let (link, outgoing) = link();
         link.ponged();
         assert_eq!(link.round_trip(), None, "nobody asked for that one");
         let before = Instant::now();
-        intake.pinged();
+        outgoing.pinged();
         link.ponged();
         let took = link.round_trip().unwrap();
         assert!(u128::from(took) <= before.elapsed().as_micros().max(1));

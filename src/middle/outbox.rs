@@ -14,17 +14,15 @@ use std::io::{self, IoSlice};
 use std::net::TcpStream;
 
 use mtproxy::crypto::ctr::Ctr;
+use mtproxy::limits::CLOSE_DRAIN;
 use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
-use mtproxy::proto::wire::ConnId;
 
-use crate::base::buffers;
-use crate::base::buffers::Buffer;
-use crate::base::gauge::{Gauge, Place};
+use crate::base::buffers::{self, Buffer};
 use crate::base::{clock, records, sys};
 
-/// What a delivery needs the caller to do.
+/// What became of a delivery, and what it needs the caller to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum Delivery {
     /// Nothing: it was sent, or is not wanted any more.
     Done,
     /// Nothing but to look at the memory: a writer will send it.
@@ -37,36 +35,13 @@ pub enum Outcome {
     Broken,
 }
 
-/// A request over HTTP that has no answer yet.
-pub struct Exchange {
-    /// The id that it was sent under.
-    pub conn: ConnId,
-    /// How it is to be answered.
-    pub manner: Manner,
-    /// The client's thread waits for that and is to be woken.
-    pub wake: bool,
-    /// Counts it.
-    pub pending: Place<&'static Gauge>,
-}
-
-/// What a request over HTTP says about its answer.
-#[derive(Clone, Copy, Default)]
-pub struct Manner {
-    /// The connection stays open.
-    pub keep_alive: bool,
-    /// A page of another site may read it: it has the CORS lines.
-    pub cors: bool,
-    /// It has no body.
-    pub head_only: bool,
-}
-
 /// What a writer has to do.
-pub enum Next {
+pub enum Step {
     /// Write the filled part, which is encrypted.
     Write(Buffer),
     /// Leave: nothing waits any more.
     Leave,
-    /// The same, and close the connection.
+    /// Nothing waits any more, and nothing will: close the connection.
     Close,
 }
 
@@ -80,8 +55,6 @@ pub struct Outbox {
     closing: Option<u32>,
     /// There in fake TLS.
     records: Option<Sizer>,
-    /// There while an HTTP client waits for an answer.
-    pub exchange: Option<Box<Exchange>>,
 }
 
 /// What waits for a writer, in order.
@@ -101,7 +74,6 @@ impl Outbox {
             backlog: None,
             closing: None,
             records: tls.then(Sizer::new),
-            exchange: None,
         }
     }
 
@@ -111,16 +83,16 @@ impl Outbox {
     }
 
     /// Sends or queues a framed packet; encrypts it in place if it is sent at once.
-    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8]) -> Outcome {
+    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8]) -> Delivery {
         if self.closing.is_some() {
-            return Outcome::Done;
+            return Delivery::Done;
         }
         if let Some(backlog) = &mut self.backlog {
             if backlog.bytes + packet.len() > buffers::outbox_cap() {
-                return Outcome::Flood;
+                return Delivery::Flood;
             }
             backlog.append(packet, self.records.is_some());
-            return Outcome::Queued;
+            return Delivery::Queued;
         }
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
@@ -130,17 +102,17 @@ impl Outbox {
             Some(sizer) => send_records(sizer, socket, packet),
         };
         match rest {
-            Ok(None) => Outcome::Done,
+            Ok(None) => Delivery::Done,
             Ok(rest) => {
                 self.backlog = rest;
-                Outcome::StartWriter
+                Delivery::StartWriter
             }
-            Err(_) => Outcome::Broken,
+            Err(_) => Delivery::Broken,
         }
     }
 
     /// What the writer has to do next.
-    pub fn next(&mut self) -> Next {
+    pub fn next(&mut self) -> Step {
         let front = self.backlog.as_mut().and_then(|backlog| {
             let buffer = backlog.queue.pop_front()?;
             let is_sealed = backlog.sealed > 0;
@@ -150,9 +122,9 @@ impl Outbox {
         let Some((mut buffer, is_sealed)) = front else {
             self.backlog = None;
             return if self.closing.is_some() {
-                Next::Close
+                Step::Close
             } else {
-                Next::Leave
+                Step::Leave
             };
         };
         match is_sealed {
@@ -160,7 +132,7 @@ impl Outbox {
             false if self.records.is_some() => self.seal_records(buffer.filled_mut()),
             false => self.cipher.apply(buffer.filled_mut()),
         }
-        Next::Write(buffer)
+        Step::Write(buffer)
     }
 
     /// Encrypts queued records and writes their headers.
@@ -186,10 +158,10 @@ impl Outbox {
         self.backlog.is_none()
     }
 
-    /// Seconds since the outbox only drains.
-    pub fn closing_for(&self) -> Option<u32> {
-        let since = self.closing?;
-        Some(clock::seconds().saturating_sub(since))
+    /// Whether the client has had its time to fetch what was left when the outbox closed.
+    pub fn is_overdue(&self) -> bool {
+        let late = |since| clock::seconds().saturating_sub(since) >= CLOSE_DRAIN.as_secs() as u32;
+        self.closing.is_some_and(late)
     }
 
     /// Bytes that wait.
@@ -238,7 +210,7 @@ impl Backlog {
         Some(backlog)
     }
 
-    /// Queues what is encrypted and has its headers already, behind nothing but the same.
+    /// Queues what is encrypted and has its headers already. Nothing in plaintext may be queued yet.
     fn append_sealed(&mut self, parts: &[impl std::ops::Deref<Target = [u8]>]) {
         for part in parts {
             self.sealed = 0; // so that the last buffer is filled up
@@ -268,7 +240,7 @@ fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8], count: &mut usize) -> &'a [u8]
     fill_up_to(buffer, bytes, buffer.len(), count)
 }
 
-/// The same with room for a header wherever a record begins. Only the last record of a buffer may be
+/// As [`fill`], with room for a header wherever a record begins. Only the last record of a buffer may be
 /// shorter than a full one.
 fn fill_records<'a>(buffer: &mut Buffer, mut bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
     const RECORD: usize = HEADER + MAX_RECORD;
@@ -324,7 +296,10 @@ mod tests {
     fn an_idle_outbox_sends_at_once() {
         let (ours, mut theirs) = pair();
         let mut outbox = Outbox::new(cipher(), false);
-        assert_eq!(outbox.deliver(&ours, &mut b"hello".to_vec()), Outcome::Done);
+        assert_eq!(
+            outbox.deliver(&ours, &mut b"hello".to_vec()),
+            Delivery::Done
+        );
         let mut got = [0; 5];
         theirs.read_exact(&mut got).unwrap();
         cipher().apply(&mut got);
@@ -381,18 +356,18 @@ mod tests {
         for each in lengths.iter().enumerate() {
             let outcome = outbox.deliver(&ours, &mut packet(each));
             let wanted = match busy {
-                true => &[Outcome::Queued][..],
-                false => &[Outcome::Done, Outcome::StartWriter],
+                true => &[Delivery::Queued][..],
+                false => &[Delivery::Done, Delivery::StartWriter],
             };
             assert!(wanted.contains(&outcome), "{outcome:?}");
-            busy |= outcome == Outcome::StartWriter;
+            busy |= outcome == Delivery::StartWriter;
         }
         assert!(busy && outbox.bytes() > 0);
         assert!(!outbox.close());
         let taken_no_more = outbox.deliver(&ours, &mut [0; 8]);
-        assert_eq!(taken_no_more, Outcome::Done, "closing");
+        assert_eq!(taken_no_more, Delivery::Done, "closing");
         let writer = std::thread::spawn(move || {
-            while let Next::Write(buffer) = outbox.next() {
+            while let Step::Write(buffer) = outbox.next() {
                 std::io::Write::write_all(&mut &ours, buffer.filled()).unwrap();
                 outbox.written(buffer.filled().len());
             }
@@ -419,7 +394,7 @@ mod tests {
         let mut total = 0;
         let end = loop {
             match outbox.deliver(&ours, &mut packet) {
-                Outcome::Flood => break outbox.bytes(),
+                Delivery::Flood => break outbox.bytes(),
                 _ => total += packet.len(),
             }
             assert!(total < 1 << 30);

@@ -1,94 +1,47 @@
-//! The clients by connection id: where client threads and backend threads meet. One lock guards the
-//! table; nothing is sent or written under it.
+//! The clients by connection id: where client threads and middle-proxy threads meet. One lock guards
+//! the table; nothing is sent or written under it.
 //!
-//! An id is a slot number in the low 22 bits and the slot's use count above, as in the C proxy, so
-//! ids never repeat (protocol.md 7.3). A client is found only by the middle-proxy connection that it
-//! is pinned to.
+//! An id is a place in the table in the low 22 bits and the place's use count above, as in the C proxy,
+//! so ids never repeat (protocol.md 7.3). A client gets one when it is pinned to a middle-proxy
+//! connection, and is found by that connection only.
 
-use crate::base::lock::Mutex;
 use std::net::{Shutdown, TcpStream};
-use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
-use mtproxy::limits::CLOSE_DRAIN;
 use mtproxy::proto::middle::frame::FRAME_HEAD;
 use mtproxy::proto::rpc;
-use mtproxy::proto::transport::MAX_QUICK_ACK;
 use mtproxy::proto::wire::ConnId;
 
-use crate::base::buffers;
-use crate::base::buffers::Buffer;
-use crate::base::{clock, lock};
-use crate::middle::link::Link;
-use crate::middle::outbox::{Outbox, Outcome};
+use super::link::Link;
+use super::outbox::Outbox;
+use crate::base::buffers::{self, Buffer};
+use crate::base::clock;
+use crate::base::lock::{self, Mutex};
 use crate::stats::{Close, STATS, Traffic};
 
-const SLOT_BITS: u32 = 22;
+const PLACE_BITS: u32 = 22;
 const NOT_CLOSED: u8 = u8::MAX;
 
 /// A client whose handshake is done.
 pub struct Client {
-    /// Its name towards middle proxies. An HTTP client has it for its first request only.
-    pub id: ConnId,
+    /// Its place in the table, which no other client has while it is there.
+    pub place: u32,
     /// Its connection.
     pub socket: TcpStream,
     /// Counts what it moves.
     pub traffic: &'static Traffic,
+    /// The thread that reads from it.
+    reader: Thread,
     outbox: Mutex<Outbox>,
-    start_writer: fn(Arc<Client>) -> bool,
     reason: AtomicU8,
     active: AtomicU32,
     receiving: AtomicUsize,
 }
 
 impl Client {
-    /// Delivers a packet that lies at `payload` in `frame`, with room around it for the framing.
-    /// Never blocks. `random` is for padding.
-    pub fn deliver(self: &Arc<Client>, frame: &mut [u8], payload: Range<usize>, random: u32) {
-        if let Some(range) = self
-            .traffic
-            .transport
-            .frame_in_place(frame, payload, random)
-            && let Some(packet) = frame.get_mut(range)
-        {
-            self.put(packet);
-        }
-    }
-
-    /// Delivers a quick ack. Never blocks.
-    pub fn acknowledge(self: &Arc<Client>, confirm: u32, random: u32) {
-        let mut ack = [0; MAX_QUICK_ACK];
-        let len = self.traffic.transport.quick_ack(confirm, random, &mut ack);
-        if let Some(ack) = ack.get_mut(..len) {
-            self.put(ack);
-        }
-    }
-
-    pub fn put(self: &Arc<Client>, packet: &mut [u8]) {
-        let outcome = self.outbox().deliver(&self.socket, packet);
-        self.settle(outcome);
-    }
-
-    pub fn settle(self: &Arc<Client>, outcome: Outcome) {
-        match outcome {
-            Outcome::Done => {}
-            Outcome::Queued => relieve(),
-            Outcome::StartWriter => {
-                if !(self.start_writer)(self.clone()) {
-                    self.end(Close::NoThread);
-                }
-                relieve();
-            }
-            Outcome::Flood => {
-                STATS.connections_failed_flood.add(1);
-                self.end(Close::Flood);
-            }
-            Outcome::Broken => self.end(Close::ClientLost),
-        }
-    }
-
     /// What waits for this client.
     pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock()
@@ -112,9 +65,9 @@ impl Client {
         self.wake();
     }
 
-    /// Its reader may stand in a full channel, or wait for an answer.
-    fn wake(&self) {
-        self.forget_request();
+    /// Lets its reader look what has changed, should it wait for room in a link, or be parked.
+    pub fn wake(&self) {
+        self.reader.unpark();
         let link = table().of(self).and_then(|entry| entry.link.clone());
         if let Some(link) = link {
             link.wake();
@@ -133,12 +86,10 @@ impl Client {
     }
 
     fn note(&self, reason: Close) {
-        let _ = self.reason.compare_exchange(
-            NOT_CLOSED,
-            reason as u8,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let (reason, relaxed) = (reason as u8, Ordering::Relaxed);
+        let _ = self
+            .reason
+            .compare_exchange(NOT_CLOSED, reason, relaxed, relaxed);
     }
 
     /// Why the connection is ending, if it is.
@@ -165,16 +116,23 @@ impl Client {
     }
 }
 
+/// A place in the table.
 #[derive(Default)]
 struct Entry {
+    /// How often a client here was pinned.
     uses: u64,
     link: Option<Arc<Link>>,
     client: Option<Arc<Client>>,
 }
 
 impl Entry {
-    fn is_pinned_to(&self, link: u64) -> bool {
-        self.link.as_ref().is_some_and(|l| l.id == link)
+    fn id(&self, place: u32) -> ConnId {
+        ConnId(self.uses << PLACE_BITS | u64::from(place))
+    }
+
+    fn is_pinned_to(&self, link: &Link) -> bool {
+        let own = self.link.as_deref();
+        own.is_some_and(|own| std::ptr::eq(own, link))
     }
 }
 
@@ -194,23 +152,13 @@ static EMPTY: Condvar = Condvar::new();
 /// One thread at a time looks for clients to close when memory is short.
 static RELIEVING: Mutex<()> = Mutex::new(());
 
-fn slot_of(id: ConnId) -> usize {
-    (id.0 & ((1 << SLOT_BITS) - 1)) as usize
-}
-
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock()
 }
 
 impl Table {
-    fn entry(&mut self, id: ConnId) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(slot_of(id))
-            .filter(|e| e.uses == id.0 >> SLOT_BITS)
-    }
-
     fn of(&mut self, client: &Client) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(slot_of(client.id))?;
+        let entry = self.entries.get_mut(client.place as usize)?;
         let own = entry.client.as_deref();
         own.is_some_and(|own| std::ptr::eq(own, client))
             .then_some(entry)
@@ -219,89 +167,75 @@ impl Table {
     fn is_empty(&self) -> bool {
         self.free.len() == self.entries.len()
     }
-
-    fn clients(&self) -> impl Iterator<Item = (&Entry, &Arc<Client>)> {
-        self.entries
-            .iter()
-            .filter_map(|e| Some((e, e.client.as_ref()?)))
-    }
 }
 
-/// Enters a client. None if the server stops, or all 2^22 slots are taken.
-pub fn insert(
-    socket: TcpStream,
-    traffic: &'static Traffic,
-    outbox: Outbox,
-    start_writer: fn(Arc<Client>) -> bool,
-) -> Option<Arc<Client>> {
+/// Enters a client, whose thread this is. None if the server stops, or all 2^22 places are taken.
+pub fn insert(socket: TcpStream, traffic: &'static Traffic, outbox: Outbox) -> Option<Arc<Client>> {
     let mut table = table();
     if table.stopped {
         return None;
     }
-    let slot = match table.free.pop() {
-        Some(slot) => slot,
-        None if table.entries.len() >= 1 << SLOT_BITS => return None,
+    let place = match table.free.pop() {
+        Some(place) => place,
+        None if table.entries.len() >= 1 << PLACE_BITS => return None,
         None => {
             table.entries.push(Entry::default());
             table.entries.len() as u32 - 1
         }
     };
-    let entry = &mut table.entries[slot as usize];
-    entry.uses += 1;
-    entry.link = None;
     let client = Arc::new(Client {
-        id: ConnId(entry.uses << SLOT_BITS | u64::from(slot)),
+        place,
         socket,
         traffic,
+        reader: thread::current(),
         outbox: Mutex::new(outbox),
-        start_writer,
         reason: AtomicU8::new(NOT_CLOSED),
         active: AtomicU32::new(clock::seconds()),
         receiving: AtomicUsize::new(0),
     });
-    entry.client = Some(client.clone());
+    table.entries[place as usize].client = Some(client.clone());
     Some(client)
 }
 
-/// Pins a client to a middle-proxy connection, of which it is one already; says its id there.
+/// Pins a client to a middle-proxy connection, which counts it already; returns its id there.
 pub fn pin(client: &Client, link: &Arc<Link>) -> ConnId {
     let mut table = table();
     let Some(entry) = table.of(client) else {
-        return client.id;
+        return ConnId(0); // it has left
     };
+    entry.uses += 1;
     entry.link = Some(link.clone());
-    ConnId(entry.uses << SLOT_BITS | slot_of(client.id) as u64)
+    entry.id(client.place)
 }
 
 /// The client of that id, if it is pinned to that connection.
-pub fn find(id: ConnId, link: u64) -> Option<Arc<Client>> {
-    let mut table = table();
-    let entry = table.entry(id).filter(|e| e.is_pinned_to(link))?;
-    entry.client.clone()
+pub fn find(id: ConnId, link: &Link) -> Option<Arc<Client>> {
+    let place = id.0 as u32 & ((1 << PLACE_BITS) - 1);
+    let table = table();
+    let entry = table.entries.get(place as usize)?;
+    let client = entry.client.as_ref()?;
+    (entry.id(place) == id && entry.is_pinned_to(link)).then(|| client.clone())
 }
 
-/// Takes a client out, and tells its middle proxy unless that knows. Its id is never used again.
+/// Takes a client out, and tells its middle proxy unless that knows.
 pub fn remove(client: &Client) {
-    release(client, None);
+    unpin(client, None);
     let mut table = table();
     if let Some(entry) = table.of(client) {
         entry.client = None;
-        table.free.push(slot_of(client.id) as u32);
+        table.free.push(client.place);
     }
     if table.is_empty() {
         EMPTY.notify_all();
     }
 }
 
-/// Takes a client from its middle-proxy connection: `only` if its id there is this one. Its id is never
-/// used again, it has another one next time.
-pub fn release(client: &Client, only: Option<ConnId>) {
-    let slot = slot_of(client.id) as u64;
+/// Takes a client from its middle-proxy connection, `only` if its id there is this one, and tells the
+/// middle proxy unless that knows. The id is never used again.
+pub fn unpin(client: &Client, only: Option<ConnId>) {
     let pinned = table().of(client).and_then(|entry| {
-        let id = ConnId(entry.uses << SLOT_BITS | slot);
-        let wanted = only.is_none_or(|only| only == id);
-        let link = entry.link.take_if(|_| wanted)?;
-        entry.uses += 1;
+        let id = entry.id(client.place);
+        let link = entry.link.take_if(|_| only.is_none_or(|only| only == id))?;
         Some((link, id))
     });
     let Some((link, id)) = pinned else { return };
@@ -310,8 +244,8 @@ pub fn release(client: &Client, only: Option<ConnId>) {
         client.ending(),
         Some(Close::BackendClosed | Close::BackendLost)
     ) {
-        // The other side doesn't know yet. If this finds no room it learns from our answer to
-        // the next packet that it has for this client.
+        // If this finds no room the other side learns from our answer to the next packet that it has
+        // for this client.
         let gone = Buffer::with_bytes(FRAME_HEAD, &rpc::close_conn(id));
         if !link.try_send(gone) {
             STATS.backend_replies_dropped.add(1);
@@ -324,20 +258,21 @@ pub fn wait_empty(wait: Duration) -> bool {
     lock::wait_while(&EMPTY, table(), wait, |t| !t.is_empty()).is_empty()
 }
 
-/// Ends all clients of a middle-proxy connection; returns how many.
-pub fn end_clients_of(link: u64) -> usize {
-    let clients: Vec<Arc<Client>> = table()
-        .clients()
-        // One that is being closed already still fetches what waits for it.
-        .filter(|(e, c)| e.is_pinned_to(link) && c.ending().is_none())
-        .map(|(_, c)| c.clone())
-        .collect();
-    clients.iter().for_each(|c| {
-        if !c.fail(Close::BackendLost) {
-            c.end(Close::BackendLost);
-        }
-    });
-    clients.len()
+/// The clients of a middle-proxy connection, but for those that are being closed already and still
+/// fetch what waits for them.
+pub fn clients_of(link: &Link) -> Vec<Arc<Client>> {
+    clients(|entry, client| entry.is_pinned_to(link) && client.ending().is_none())
+}
+
+fn clients(wanted: impl Fn(&Entry, &Client) -> bool) -> Vec<Arc<Client>> {
+    let table = table();
+    let entries = table.entries.iter();
+    let found = entries.filter_map(|e| e.client.as_ref().filter(|c| wanted(e, c)));
+    found.cloned().collect()
+}
+
+fn all() -> Vec<Arc<Client>> {
+    clients(|_, _| true)
 }
 
 /// Bytes that wait: of packets that clients are sending, and of answers that clients have not
@@ -350,10 +285,6 @@ pub fn queued() -> (u64, u64) {
     each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-fn all() -> Vec<Arc<Client>> {
-    table().clients().map(|(_, c)| c.clone()).collect()
-}
-
 /// Lets nobody in any more, and ends all clients as soon as their outboxes are drained.
 pub fn finish_all() {
     table().stopped = true;
@@ -363,8 +294,8 @@ pub fn finish_all() {
 /// Ends clients that should have gone by now. To be called once a minute.
 pub fn sweep() {
     for client in all() {
-        let closing = client.outbox().closing_for();
-        if closing.is_some_and(|seconds| u64::from(seconds) >= CLOSE_DRAIN.as_secs()) {
+        let overdue = client.outbox().is_overdue();
+        if overdue {
             client.end(Close::Stalled);
         }
     }
@@ -405,7 +336,6 @@ pub fn relieve() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::middle::outbox::Manner;
     use mtproxy::crypto::ctr::{Ctr, StreamKey};
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
@@ -421,60 +351,63 @@ mod tests {
             }),
             false,
         );
-        let traffic = crate::stats::traffic_of(0, DcId(1), Transport::Abridged);
-        insert(socket, traffic, outbox, |_| false).unwrap()
+        let traffic = crate::stats::traffic_of(0, DcId(1), Some(Transport::Abridged));
+        insert(socket, traffic, outbox).unwrap()
     }
 
-    fn link(id: u64) -> Arc<Link> {
+    fn link() -> Arc<Link> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        crate::middle::link::new(id, 0, Arc::new(socket)).0
+        crate::middle::link::new(0, socket).0
     }
 
     #[test]
     fn a_client_is_found_by_its_connection_only_and_its_id_never_returns() {
-        let first = client();
-        assert!(find(first.id, 7).is_none(), "not pinned yet");
-        let seven = link(7);
-        seven.clients.store(1, Ordering::Relaxed);
-        pin(&first, &seven);
-        assert!(find(first.id, 7).is_some());
-        assert!(find(first.id, 8).is_none());
+        let (first, seven, eight) = (client(), link(), link());
+        seven.clients.store(2, Ordering::Relaxed);
+        let id = pin(&first, &seven);
+        assert!(find(id, &seven).is_some() && find(id, &eight).is_none());
+        unpin(&first, Some(ConnId(id.0 + 1)));
+        assert!(find(id, &seven).is_some(), "that was another id");
+        unpin(&first, Some(id));
+        assert!(find(id, &seven).is_none());
+        let mut ids = vec![id, pin(&first, &seven)];
         remove(&first);
-        assert!(find(first.id, 7).is_none());
+        assert_eq!(seven.clients.load(Ordering::Relaxed), 0);
         for _ in 0..10 {
             let next = client();
-            assert_ne!(next.id, first.id);
-            assert!(find(first.id, 0).is_none());
+            assert!(ids.iter().all(|id| find(*id, &eight).is_none()));
+            eight.clients.fetch_add(1, Ordering::Relaxed);
+            ids.push(pin(&next, &eight));
             remove(&next);
         }
+        let count = ids.len();
+        ids.sort_by_key(|id| id.0);
+        ids.dedup();
+        assert_eq!(ids.len(), count);
     }
 
     #[test]
-    fn an_answer_is_for_the_request_that_waits() {
-        let one = client();
-        let first = pin(&one, &link(2001));
-        one.expect(first, Manner::default());
-        release(&one, Some(ConnId(first.0 + 1)));
-        one.answer(ConnId(first.0 + 1), b"late", false);
-        assert!(one.is_expecting() && find(first, 2001).is_some());
-        one.answer(first, b"data", false);
-        assert!(!one.is_expecting() && find(first, 2001).is_none());
-        let second = pin(&one, &link(2001));
-        assert!(second != first && find(second, 2001).is_some());
-        remove(&one);
-    }
-
-    #[test]
-    fn losing_a_connection_ends_its_clients_and_the_first_reason_counts() {
-        let (lost, other) = (client(), client());
-        pin(&lost, &link(1001));
-        pin(&other, &link(1002));
-        assert_eq!(end_clients_of(1001), 1);
-        lost.end(Close::ClientLost);
-        assert_eq!(lost.ending(), Some(Close::BackendLost));
-        assert_eq!(other.ending(), None);
-        remove(&lost);
-        remove(&other);
+    fn the_clients_of_a_connection_are_those_that_are_not_ending() {
+        let (one, ending, other) = (client(), client(), client());
+        let (lost, well) = (link(), link());
+        for (client, link) in [(&one, &lost), (&ending, &lost), (&other, &well)] {
+            link.clients.fetch_add(1, Ordering::Relaxed);
+            pin(client, link);
+        }
+        ending.finish(Close::BackendClosed);
+        ending.end(Close::ClientLost);
+        assert_eq!(
+            ending.ending(),
+            Some(Close::BackendClosed),
+            "the first reason counts"
+        );
+        let [found] = &clients_of(&lost)[..] else {
+            panic!("not one client")
+        };
+        assert!(Arc::ptr_eq(found, &one));
+        [one, ending, other]
+            .iter()
+            .for_each(|client| remove(client));
     }
 }

@@ -1,22 +1,23 @@
-//! The road through Telegram's middle proxies, and a client's way along it: entered in the registry,
-//! packets up ([`reader`]), answers down (`outbox`, with `writer` when the client is slow), and its one
-//! ending. The reader's thread owns all of it.
+//! The road through Telegram's middle proxies, and a client on it: entered in the registry, pinned to a
+//! connection of its data centre's set, packets read and sent up ([`super::reader`] and [`super::http`],
+//! each in its own framing), and its one ending. The client's thread owns all of it.
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 
-use mtproxy::crypto::ctr::Ctr;
+use mtproxy::limits::READY_WAIT;
+use mtproxy::proto::middle::frame::SEAL_ROOM;
 use mtproxy::proto::rpc::Origin;
-use mtproxy::proto::wire::AdTag;
+use mtproxy::proto::wire::{AdTag, ConnId};
 
 use super::dcs::{Dcs, Set};
 use super::link::Link;
 use super::nat::NatRules;
 use super::outbox::Outbox;
 use super::registry::{self, Client};
-use super::{reader, writer};
-use crate::stats::{Close, Guest};
-use crate::stream::ClientStream;
+use crate::base::buffers::Buffer;
+use crate::stats::{Close, Guest, STATS};
 
 /// The road through middle proxies.
 pub struct Middle {
@@ -28,40 +29,16 @@ pub struct Middle {
     pub ad_tag: Option<AdTag>,
 }
 
-impl Middle {
-    /// Serves a client to its end.
-    #[inline(never)] // an idle client's thread keeps the deepest stack that it ever used
-    pub fn serve(
-        &self,
-        ends: (TcpStream, SocketAddr),
-        set: Option<&Arc<Set>>,
-        stream: ClientStream,
-        guest: Guest,
-    ) -> Close {
-        let accepted = &stream.layers.accepted;
-        let cipher = accepted.send.as_ref().map_or_else(Ctr::clear, Ctr::new);
-        let outbox = Outbox::new(cipher, stream.layers.is_tls());
-        let is_obfuscated = accepted.send.is_some();
-        match Session::enter(self, ends, set, (outbox, is_obfuscated), guest) {
-            Ok(mut session) => {
-                let reason = reader::run(&mut session, stream);
-                session.end(reason)
-            }
-            Err(reason) => reason,
-        }
-    }
-}
-
 /// A client on its road. Dropping it is the one ending, also when its thread panics.
 pub struct Session {
     /// The client.
     pub client: Arc<Client>,
     /// What its packets are sent with.
     pub origin: Origin,
-    /// Its data centre's middle proxies.
-    pub set: Option<Arc<Set>>,
     /// The connection that it is pinned to.
     pub link: Option<Arc<Link>>,
+    /// Its data centre's middle proxies.
+    set: Option<Arc<Set>>,
     guest: Guest,
 }
 
@@ -77,11 +54,11 @@ impl Session {
         let Ok(ours) = socket.local_addr() else {
             return Err(guest.ended(Close::ClientLost));
         };
-        let Some(client) = registry::insert(socket, guest.traffic, outbox, writer::start) else {
+        let Some(client) = registry::insert(socket, guest.traffic, outbox) else {
             return Err(guest.ended(Close::Stopping));
         };
         let origin = Origin {
-            conn: client.id,
+            conn: ConnId(0), // until it is pinned
             client: peer,
             ours: road.nat.translate(ours),
             transport: guest.traffic.transport,
@@ -90,11 +67,64 @@ impl Session {
         };
         Ok(Session {
             client,
-            link: None,
             origin,
+            link: None,
             set: set.cloned(),
             guest,
         })
+    }
+
+    /// Pins the client to a connection of its data centre's set (protocol.md 7.5).
+    pub fn pin(&mut self) -> Result<(), Close> {
+        let found = match &self.set {
+            Some(set) => set.acquire(READY_WAIT).ok_or(Close::NoBackend),
+            None => Err(Close::UnknownDc),
+        };
+        let link = found.inspect_err(|_| STATS.dropped_queries.add(1))?;
+        self.origin.conn = registry::pin(&self.client, &link);
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Reads a packet to `place` of a buffer that grows with what comes, not to what was declared:
+    /// `likely` bytes are reserved at first. `read` gives at least one byte.
+    pub fn read_packet(
+        &self,
+        place: Range<usize>,
+        likely: usize,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, Close>,
+    ) -> Result<Buffer, Close> {
+        let enough = place.end + SEAL_ROOM;
+        let mut packet = Buffer::new(enough.min(place.start + likely + SEAL_ROOM));
+        let mut at = place.start;
+        loop {
+            self.client.receiving(packet.len());
+            let room = place.end.min(packet.len() - SEAL_ROOM);
+            while at < room {
+                at += read(&mut packet[at..room])?;
+            }
+            if at == place.end {
+                packet.filled = place;
+                return Ok(packet);
+            }
+            packet.grow(at, enough.min(packet.len() * 4));
+        }
+    }
+
+    /// Sends a packet whose message is `len` bytes long to the connection that the client is pinned to;
+    /// waits while that one's queue is full. False if the connection is lost, or the client is ending.
+    pub fn send(&self, packet: Buffer, len: usize) -> bool {
+        let client = &self.client;
+        let abandoned = || client.ending().is_some();
+        let link = self.link.as_ref();
+        let sent = link.is_some_and(|link| link.send(packet, &abandoned));
+        client.receiving(0);
+        if sent {
+            client.traffic.queries.add(1);
+            client.traffic.query_bytes.add(len as u64);
+            client.touch();
+        }
+        sent
     }
 
     /// Ends it, for `reason` unless there was another one before; says which.

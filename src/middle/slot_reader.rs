@@ -1,64 +1,35 @@
 //! A middle proxy's answers on their way down: read, decrypt, check, and to the client that they are
 //! for. This thread serves many clients, so it never waits for one, nor for its own writer.
 
-use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use mtproxy::crypto::random::Random;
 use mtproxy::proto::middle::frame::{FRAME_HEAD, FRAME_TAIL, FrameReader};
 use mtproxy::proto::rpc::{self, FromMiddle};
-use mtproxy::proto::transport::Transport;
+use mtproxy::proto::transport::MAX_QUICK_ACK;
 use mtproxy::proto::wire::ConnId;
 
-use crate::base::buffers;
-use crate::base::buffers::Buffer;
+use super::dial::frame_word;
+use super::link::Link;
+use super::{http, registry, writer};
+use crate::base::buffers::{self, Buffer};
 use crate::base::gauge::Counter;
-use crate::base::{sys, threads};
-use crate::middle::dial::frame_word;
-use crate::middle::link::Link;
-use crate::middle::registry;
-use crate::middle::slot::Connection;
+use crate::base::{net, sys, threads};
 use crate::stats::{Close, STATS};
 
-/// What the reader's thread owns.
-pub struct Reading {
-    connection: Arc<Connection>,
-    link: Arc<Link>,
-    socket: Arc<TcpStream>,
-    frames: FrameReader,
-}
-
-impl Reading {
-    pub fn new(
-        connection: Arc<Connection>,
-        link: Arc<Link>,
-        socket: Arc<TcpStream>,
-        frames: FrameReader,
-    ) -> Reading {
-        Reading {
-            connection,
-            link,
-            socket,
-            frames,
-        }
-    }
-}
-
 /// Reads until the connection ends, and ends it.
-pub fn run(mut reading: Reading) {
-    let (connection, link) = (reading.connection.clone(), reading.link.clone());
+pub fn run(link: &Link, mut frames: FrameReader) {
     // The first size is there for every connection; only growth counts against the budget.
-    let first = reading.frames.capacity();
+    let first = frames.capacity();
     let mut capacity = first;
     let mut reason = "panic";
-    threads::guarded(|| reason = read_all(&mut reading, &mut capacity));
+    threads::guarded(|| reason = read_all(link, &mut frames, &mut capacity));
     buffers::resized(capacity, first);
-    connection.end(&link, reason);
+    link.close(reason);
 }
 
-fn read_all(reading: &mut Reading, capacity: &mut usize) -> &'static str {
+fn read_all(link: &Link, frames: &mut FrameReader, capacity: &mut usize) -> &'static str {
     let Ok(seed) = sys::random_array() else {
         return "random";
     };
@@ -66,68 +37,51 @@ fn read_all(reading: &mut Reading, capacity: &mut usize) -> &'static str {
     loop {
         // First what came behind the handshake in one piece.
         loop {
-            match reading.frames.take() {
-                Ok(Some(frame)) => {
-                    handle(&reading.connection, &reading.link, frame, &mut random);
-                }
+            match frames.take() {
+                Ok(Some(frame)) => handle(link, frame, &mut random),
                 Ok(None) => break,
                 Err(error) => return frame_word(error),
             }
         }
-        let space = reading.frames.space();
-        match (&*reading.socket).read(space) {
-            Ok(0) => return "closed",
-            Ok(n) => reading.frames.received(n),
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                // Silence for longer than a ping and its answer take.
-                if reading.connection.answers_pings.load(Ordering::Relaxed) {
-                    return "silent";
-                }
-                continue;
-            }
+        match net::read_soon(&link.socket, frames.space()) {
+            Ok(Some(0)) => return "closed",
+            Ok(Some(n)) => frames.received(n),
+            // Silence for longer than a ping and its answer take.
+            Ok(None) if link.round_trip().is_some() => return "silent",
+            Ok(None) => continue,
             Err(_) => return "broken",
         }
-        if reading.frames.capacity() != *capacity {
-            buffers::resized(*capacity, reading.frames.capacity());
-            *capacity = reading.frames.capacity();
+        if frames.capacity() != *capacity {
+            buffers::resized(*capacity, frames.capacity());
+            *capacity = frames.capacity();
         }
     }
 }
 
-fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut Random) {
-    let payload = &frame[FRAME_HEAD..frame.len() - FRAME_TAIL];
-    match rpc::decode(payload) {
+fn handle(link: &Link, frame: &mut [u8], random: &mut Random) {
+    match rpc::decode(&frame[FRAME_HEAD..frame.len() - FRAME_TAIL]) {
         FromMiddle::Answer {
             conn,
             data,
             is_error,
-        } => match registry::find(conn, link.id) {
-            Some(client) if data.is_empty() || client.ending().is_some() => {}
-            Some(client) => {
-                client.traffic.answers.add(1);
-                client.traffic.answer_bytes.add(data.len() as u64);
-                if client.traffic.transport == Transport::Http {
-                    return client.answer(conn, &payload[data], is_error);
-                }
-                client.deliver(
-                    frame,
-                    FRAME_HEAD + data.start..FRAME_HEAD + data.end,
-                    random.next_u32(),
-                );
-            }
-            None => unknown(link, conn, &STATS.dropped_responses),
-        },
-        FromMiddle::SimpleAck { conn, confirm } => match registry::find(conn, link.id) {
+        } => {
+            let data = FRAME_HEAD + data.start..FRAME_HEAD + data.end;
+            answer(link, (conn, is_error), frame, data, random.next_u32());
+        }
+        FromMiddle::SimpleAck { conn, confirm } => match registry::find(conn, link) {
             Some(client) => {
                 STATS.tot_forwarded_simple_acks.add(1);
-                client.acknowledge(confirm, random.next_u32());
+                if let Some(transport) = client.traffic.transport {
+                    let mut ack = [0; MAX_QUICK_ACK];
+                    let len = transport.quick_ack(confirm, random.next_u32(), &mut ack);
+                    writer::put(&client, &mut ack[..len]);
+                }
             }
             None => unknown(link, conn, &STATS.dropped_simple_acks),
         },
         FromMiddle::CloseExt { conn } => {
-            if let Some(client) = registry::find(conn, link.id)
-                && !client.fail(Close::BackendClosed)
+            if let Some(client) = registry::find(conn, link)
+                && !http::fail(&client, Close::BackendClosed)
             {
                 client.finish(Close::BackendClosed);
             }
@@ -136,9 +90,33 @@ fn handle(connection: &Connection, link: &Link, frame: &mut [u8], random: &mut R
         FromMiddle::Pong => {
             STATS.backend_pongs_received.add(1);
             link.ponged();
-            connection.answers_pings.store(true, Ordering::Relaxed);
         }
         FromMiddle::Other => {}
+    }
+}
+
+/// A packet for a client lies at `data` in the frame, with room around it for the client's framing.
+fn answer(
+    link: &Link,
+    (conn, is_error): (ConnId, bool),
+    frame: &mut [u8],
+    data: Range<usize>,
+    random: u32,
+) {
+    let Some(client) = registry::find(conn, link) else {
+        return unknown(link, conn, &STATS.dropped_responses);
+    };
+    if data.is_empty() || client.ending().is_some() {
+        return;
+    }
+    client.traffic.answers.add(1);
+    client.traffic.answer_bytes.add(data.len() as u64);
+    link.has_answered.store(true, Ordering::Relaxed);
+    let Some(transport) = client.traffic.transport else {
+        return http::answer(&client, conn, &frame[data], is_error);
+    };
+    if let Some(place) = transport.frame_in_place(frame, data, random) {
+        writer::put(&client, &mut frame[place]);
     }
 }
 

@@ -1,77 +1,65 @@
-//! Requests on their way up to a middle proxy: whatever waits in the channel is sealed in place, one
-//! cipher chain, and leaves in one vectored write. Also sends our pings.
+//! Requests on their way up to a middle proxy: whatever waits in the queue is sealed in place, one
+//! cipher chain, and leaves in one vectored write. Also sends our pings. Runs on the slot's thread.
 
-use std::io::{ErrorKind, IoSlice, Write};
+use std::io::{ErrorKind, IoSlice};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use mtproxy::limits::{BACKEND_SEND_STEPS, WRITE_BATCH, WRITE_BATCH_BYTES};
 use mtproxy::proto::middle::frame::{FRAME_HEAD, FrameWriter};
 use mtproxy::proto::rpc;
 
+use super::link::Outgoing;
 use crate::base::buffers::Buffer;
-use crate::base::sys;
-use crate::middle::link::{Intake, Lost};
-use crate::middle::slot::Connection;
+use crate::base::{net, sys};
 use crate::stats::STATS;
 
-/// Writes until the connection ends.
-pub fn run(connection: &Connection, intake: &Intake, mut frames: FrameWriter, socket: &TcpStream) {
+/// Writes until the connection ends; says why, unless that is known already.
+pub fn run(outgoing: &Outgoing, mut frames: FrameWriter, ping_interval: Duration) -> &'static str {
     let mut batch = Vec::with_capacity(WRITE_BATCH);
-    let mut next_ping = ping_time(connection.ping_interval);
+    let mut next_ping = ping_time(ping_interval);
     loop {
-        let first = match intake.next(next_ping) {
-            Ok(Some(message)) => message,
-            Ok(None) => {
-                next_ping = ping_time(connection.ping_interval);
+        let first = match outgoing.next(next_ping) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => {
+                next_ping = ping_time(ping_interval);
                 STATS.backend_pings_sent.add(1);
-                intake.pinged();
-                Buffer::with_bytes(
-                    FRAME_HEAD,
-                    &rpc::ping(sys::random_array().unwrap_or_default()),
-                )
+                outgoing.pinged();
+                let id = sys::random_array().unwrap_or_default();
+                Buffer::with_bytes(FRAME_HEAD, &rpc::ping(id))
             }
-            Err(Lost) => return,
+            Err(RecvTimeoutError::Disconnected) => return "write",
         };
-        collect(intake, first, &mut batch);
-        let sealed = batch.iter_mut().all(|message| seal(&mut frames, message));
-        if !sealed {
-            return; // the empty message: the link is closed
-        }
-        match write_all(socket, &batch) {
-            Ok(()) => batch.clear(),
-            Err(reason) => {
-                let _ = connection.reason.set(reason);
-                return;
+        collect(outgoing, first, &mut batch);
+        for message in &mut batch {
+            let payload = message.filled.clone();
+            match frames.seal(message, payload) {
+                Some(wire) => message.filled = wire,
+                None => return "write",
             }
         }
+        if let Err(reason) = write_all(&outgoing.link.socket, &batch) {
+            return reason;
+        }
+        batch.clear();
     }
 }
 
 /// `first` and what waits behind it, as far as one write takes it.
-fn collect(intake: &Intake, first: Buffer, batch: &mut Vec<Buffer>) {
+fn collect(outgoing: &Outgoing, first: Buffer, batch: &mut Vec<Buffer>) {
     let mut bytes = first.filled.len();
     batch.push(first);
     while batch.len() < WRITE_BATCH && bytes < WRITE_BATCH_BYTES {
-        let Some(message) = intake.more() else { break };
+        let Some(message) = outgoing.more() else {
+            break;
+        };
         bytes += message.filled.len();
         batch.push(message);
     }
 }
 
-/// Turns the filled part from a payload into wire bytes.
-fn seal(frames: &mut FrameWriter, message: &mut Buffer) -> bool {
-    let payload = message.filled.clone();
-    match frames.seal(message, payload) {
-        Some(wire) => {
-            message.filled = wire;
-            true
-        }
-        None => false,
-    }
-}
-
-fn write_all(mut socket: &TcpStream, batch: &[Buffer]) -> Result<(), &'static str> {
+fn write_all(socket: &TcpStream, batch: &[Buffer]) -> Result<(), &'static str> {
     let mut slices = [IoSlice::new(&[]); WRITE_BATCH];
     for (slice, message) in slices.iter_mut().zip(batch) {
         *slice = IoSlice::new(message.filled());
@@ -79,13 +67,11 @@ fn write_all(mut socket: &TcpStream, batch: &[Buffer]) -> Result<(), &'static st
     let mut rest = &mut slices[..batch.len()];
     let mut stalled = 0;
     while !rest.is_empty() {
-        match socket.write_vectored(rest) {
-            Ok(0) => return Err("write"),
+        match net::write_some(socket, rest) {
             Ok(n) => {
                 stalled = 0;
                 IoSlice::advance_slices(&mut rest, n);
             }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 stalled += 1;
                 if stalled == BACKEND_SEND_STEPS {

@@ -1,25 +1,49 @@
-//! A slow client's writer: takes from the outbox what the socket did not take at once, until nothing
-//! waits. It is a client thread that is borrowed for the time.
+//! What goes down to a client: sent at once as far as its socket takes it, the rest by a writer, a client
+//! thread that is borrowed until nothing waits. The threads of middle proxies call [`put`], which
+//! never blocks.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
-use mtproxy::limits::{CLIENT_SEND_STEP, CLOSE_DRAIN};
+use mtproxy::limits::CLIENT_SEND_STEP;
 
-use crate::base::threads;
-use crate::middle::outbox::Next;
-use crate::middle::registry::Client;
-use crate::stats::Close;
+use super::outbox::{Delivery, Step};
+use super::registry::{Client, relieve};
+use crate::base::{net, threads};
+use crate::stats::{Close, STATS};
 
-/// Starts a writer; false if no thread can be had.
-pub fn start(client: Arc<Client>) -> bool {
-    threads::run(Box::new(move || {
-        let guard = EndOnPanic(&client);
-        if let Err(reason) = drain(&client) {
-            client.end(reason);
+/// Delivers a framed packet; encrypts it in place if it is sent at once.
+pub fn put(client: &Arc<Client>, packet: &mut [u8]) {
+    let delivery = client.outbox().deliver(&client.socket, packet);
+    settle(client, delivery);
+}
+
+/// Does what a delivery needs.
+pub fn settle(client: &Arc<Client>, delivery: Delivery) {
+    match delivery {
+        Delivery::Done => {}
+        Delivery::Queued => relieve(),
+        Delivery::StartWriter => {
+            let writes = client.clone();
+            if !threads::run(Box::new(move || run(&writes))) {
+                client.end(Close::NoThread);
+            }
+            relieve();
         }
-        std::mem::forget(guard);
-    }))
+        Delivery::Flood => {
+            STATS.connections_failed_flood.add(1);
+            client.end(Close::Flood);
+        }
+        Delivery::Broken => client.end(Close::ClientLost),
+    }
+}
+
+fn run(client: &Client) {
+    let guard = EndOnPanic(client);
+    if let Err(reason) = drain(client) {
+        client.end(reason);
+    }
+    std::mem::forget(guard);
 }
 
 /// Without its writer a client would wait for ever.
@@ -32,22 +56,20 @@ impl Drop for EndOnPanic<'_> {
 }
 
 fn drain(client: &Client) -> Result<(), Close> {
-    client
-        .socket
-        .set_write_timeout(Some(CLIENT_SEND_STEP))
-        .map_err(|_| Close::ClientLost)?;
+    let waits = client.socket.set_write_timeout(Some(CLIENT_SEND_STEP));
+    waits.map_err(|_| Close::ClientLost)?;
     loop {
-        let next = client.outbox().next();
-        match next {
-            Next::Write(buffer) => {
+        let step = client.outbox().next();
+        match step {
+            Step::Write(buffer) => {
                 write_all(client, buffer.filled())?;
                 client.outbox().written(buffer.filled().len());
             }
-            Next::Close => {
+            Step::Close => {
                 client.close_drained();
                 return Ok(());
             }
-            Next::Leave => return Ok(()),
+            Step::Leave => return Ok(()),
         }
     }
 }
@@ -56,16 +78,13 @@ fn drain(client: &Client) -> Result<(), Close> {
 /// write timeout), so that a client that is to be closed has a deadline.
 fn write_all(client: &Client, mut bytes: &[u8]) -> Result<(), Close> {
     while !bytes.is_empty() {
-        let late = client
-            .outbox()
-            .closing_for()
-            .is_some_and(|s| u64::from(s) >= CLOSE_DRAIN.as_secs());
-        if late {
+        let overdue = client.outbox().is_overdue();
+        if overdue {
             return Err(Close::Stalled);
         }
-        match (&client.socket).write(bytes) {
+        match net::write_some(&client.socket, &[IoSlice::new(bytes)]) {
             Ok(n) => bytes = &bytes[n..],
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return Err(Close::ClientLost),
         }
     }

@@ -1,24 +1,27 @@
-//! Who may enter: the secrets of -S and --secret-file together, or one that is made up.
+//! Who may enter: the secrets of -S and --secret-file together, or one that is made up; and the domains of
+//! fake TLS, from -D and from ee secrets.
 //!
-//! Read once at start, by the server and by `mtproxy link`. The file is the operator's; errors name it
-//! and the line, never what stands there. The domains of fake TLS come from -D and from ee secrets. The
-//! C proxy knows only -S and -D.
+//! Called at start by the server, and by `mtproxy link` and `mtproxy secret`. The secret file is the
+//! operator's; errors name it and the line, never what stands there. The C proxy knows only -S and -D.
 
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::path::Path;
 
-use mtproxy::limits::{MAX_SECRET_FILE, MAX_SECRETS};
-use mtproxy::proto::secret::{Form, Secret, SecretEntry};
+use mtproxy::formats::secret::{Form, SecretEntry, spell};
+use mtproxy::limits::MAX_SECRET_FILE;
+use mtproxy::proto::secret::Secret;
 
 use crate::base::sys;
 use crate::door::sites::Domain;
-use crate::operator::options::{Config, NEEDS_DOMAIN};
+use crate::operator::Fatal;
+use crate::operator::options::{Config, needs_domain};
+use crate::operator::start::read_file;
 
 /// The secrets of a server.
 pub struct Secrets {
     /// Empty: everybody may enter.
     pub entries: Vec<SecretEntry>,
-    /// Nobody gave a secret, so the one here is new.
+    /// None was given, so the one here is new.
     pub made_up: bool,
 }
 
@@ -29,42 +32,61 @@ impl Secrets {
     }
 }
 
-/// The secrets to serve: given ones, or a new one, or none if [`Config::open`]. The error is a
-/// sentence for the operator.
-pub fn load(config: &Config) -> Result<Secrets, String> {
-    let entries = read(config)?;
-    if !entries.is_empty() || config.open {
-        return Ok(Secrets {
-            entries,
-            made_up: false,
+/// The secrets to serve: those that were given, or a new one, or none if [`Config::is_open`].
+pub fn load(config: &Config) -> Result<Secrets, Fatal> {
+    let mut entries = read(config)?;
+    let made_up = entries.is_empty() && !config.is_open();
+    if made_up {
+        entries.push(SecretEntry {
+            secret: make_up()?,
+            form: config.domains.first().map_or(Form::Padded, fake_tls),
+            label: None,
+            limit: None,
         });
     }
-    let secret = make().map_err(|e| format!("can't make up a secret: {e}"))?;
-    let entry = SecretEntry {
-        secret,
-        form: config.domains.first().map_or(Form::Padded, fake_tls),
-        label: None,
-        limit: None,
-    };
-    Ok(Secrets {
-        entries: vec![entry],
-        made_up: true,
-    })
+    Ok(Secrets { entries, made_up })
 }
 
 /// The secrets that were given, in order: those of -S, then those of the file.
-pub fn read(config: &Config) -> Result<Vec<SecretEntry>, String> {
-    match &config.secret_file {
-        None => Ok(config.secrets.clone()),
-        Some(path) => {
-            let entries = read_file(path, &config.secrets)?;
-            match config.needs_domain {
-                Some(flag) if domains(config, &entries).is_empty() => {
-                    Err(format!("--{flag}: {NEEDS_DOMAIN}"))
-                }
-                _ => Ok(entries),
-            }
+pub fn read(config: &Config) -> Result<Vec<SecretEntry>, Fatal> {
+    let mut entries = config.secrets.clone();
+    if let Some(path) = &config.secret_file {
+        let name = path.display().to_string();
+        let text =
+            read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
+        if text.len() > MAX_SECRET_FILE {
+            return Err(Fatal(format!(
+                "secret file {name}: expected at most 64 KiB"
+            )));
         }
+        add_lines(&mut entries, &text, &name).map_err(Fatal)?;
+        needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
+    }
+    Ok(entries)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read_file(path, MAX_SECRET_FILE)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+/// Adds the secrets of the file's text to those of -S.
+fn add_lines(entries: &mut Vec<SecretEntry>, text: &str, name: &str) -> Result<(), String> {
+    let given = entries.len();
+    let mut places: Vec<String> = (1..=given).map(|n| format!("number {n} of -S")).collect();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if line.is_empty() {
+            continue;
+        }
+        let place = format!("{name}:{number}");
+        let entry = SecretEntry::parse(line).map_err(|e| format!("{place}: {e}"))?;
+        places.push(place);
+        entry.add_to(entries, |index| places[index].clone())?;
+    }
+    match entries.len() == given {
+        true => Err(format!("{name}: expected at least one secret")),
+        false => Ok(()),
     }
 }
 
@@ -89,61 +111,18 @@ pub fn fake_tls(domain: &Domain) -> Form {
     Form::FakeTls(domain.name.clone())
 }
 
-/// A new random secret.
-pub fn make() -> io::Result<Secret> {
-    sys::random_array().map(Secret::new)
+/// `mtproxy secret`: prints a new secret to standard output, 32 hexadecimal digits or the ee form with
+/// `domain`.
+pub fn print_new(domain: Option<String>) -> Result<(), Fatal> {
+    let form = domain.map_or(Form::Plain, Form::FakeTls);
+    writeln!(io::stdout(), "{}", spell(&make_up()?, &form))
+        .map_err(|e| Fatal(format!("the secret can't be written: {e}")))
 }
 
-fn read_file(path: &Path, given: &[SecretEntry]) -> Result<Vec<SecretEntry>, String> {
-    let name = path.display().to_string();
-    let unreadable = |e: io::Error| format!("can't read secret file {name}: {e}");
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(MAX_SECRET_FILE as u64 + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
-    if text.len() > MAX_SECRET_FILE {
-        return Err(format!("secret file {name}: expected at most 64 KiB"));
-    }
-    add_lines(&text, &name, given)
-}
-
-/// The secrets `given` and those of the file's text behind them.
-fn add_lines(text: &str, name: &str, given: &[SecretEntry]) -> Result<Vec<SecretEntry>, String> {
-    let mut all = given.to_vec();
-    let mut places: Vec<String> = (1..=given.len())
-        .map(|number| format!("number {number} of -S"))
-        .collect();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.split('#').next().unwrap_or("").trim();
-        if line.is_empty() {
-            continue;
-        }
-        let place = format!("{name}:{number}");
-        let entry = SecretEntry::parse(line).map_err(|e| format!("{place}: {e}"))?;
-        for (other, known) in places.iter().zip(&all) {
-            if let Some(clash) = entry.clash(known) {
-                let (this, other) = (labelled(&place, &entry), labelled(other, known));
-                return Err(format!("{this} {clash} {other}"));
-            }
-        }
-        if all.len() == MAX_SECRETS {
-            return Err(format!("{place}: expected at most {MAX_SECRETS} secrets"));
-        }
-        all.push(entry);
-        places.push(place);
-    }
-    match all.len() == given.len() {
-        true => Err(format!("{name}: expected at least one secret")),
-        false => Ok(all),
-    }
-}
-
-fn labelled(place: &str, entry: &SecretEntry) -> String {
-    match &entry.label {
-        Some(label) => format!("{place} ({label})"),
-        None => place.into(),
-    }
+fn make_up() -> Result<Secret, Fatal> {
+    let bytes = sys::random_array();
+    let secret = bytes.map(Secret::new);
+    secret.map_err(|e| Fatal(format!("can't make up a secret: {e}")))
 }
 
 #[cfg(test)]
@@ -163,7 +142,8 @@ mod tests {
     fn a_secret_a_line_with_comments() {
         let text = format!("# ours\r\n\n  dd{A}:bob:5  # of Bob\r\n\t#{A}\n{B}");
         let given = [entry("11112222333344445555666677778888")];
-        let all = add_lines(&text, "f", &given).unwrap();
+        let mut all = given.to_vec();
+        add_lines(&mut all, &text, "f").unwrap();
         let wanted = [given[0].clone(), entry(&format!("dd{A}:bob:5")), entry(B)];
         assert_eq!(all, wanted);
     }
@@ -188,7 +168,7 @@ mod tests {
             (many, "f:16: expected at most 16 secrets"),
             ("# none\n".into(), "f: expected at least one secret"),
         ] {
-            let error = add_lines(&text, "f", &given).unwrap_err();
+            let error = add_lines(&mut given.to_vec(), &text, "f").unwrap_err();
             assert!(error.starts_with(wanted), "{error}");
             assert!(!error.contains(&A[..8]) && !error.contains(&B[..8]));
         }
@@ -227,14 +207,14 @@ mod tests {
 
     #[test]
     fn what_is_made_up_has_the_form_that_is_served() {
-        let form = |flags: &str| load(&config(flags)).map(|made| made.entries[0].form.clone());
-        assert_eq!(form(""), Ok(Form::Padded));
+        let form = |flags: &str| load(&config(flags)).unwrap().entries[0].form.clone();
+        assert_eq!(form(""), Form::Padded);
         let ee = Form::FakeTls("a.b".into());
-        assert_eq!(form("-D A.b.:8443 -D c"), Ok(ee));
+        assert_eq!(form("-D A.b.:8443 -D c"), ee);
     }
 
     #[test]
     fn no_secret_is_made_up_twice() {
-        assert_ne!(make().unwrap(), make().unwrap());
+        assert_ne!(make_up().unwrap(), make_up().unwrap());
     }
 }

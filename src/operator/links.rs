@@ -6,70 +6,61 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use mtproxy::formats::link::{Place, app_link, spell, web_link};
-use mtproxy::formats::qr;
-use mtproxy::proto::secret::{Form, SecretEntry};
+use mtproxy::formats::secret::{Form, SecretEntry, spell};
+use mtproxy::formats::{link, qr};
 
 use crate::base::log;
 use crate::middle::nat::NatRules;
-use crate::operator::access;
-use crate::operator::access::Secrets;
+use crate::operator::Fatal;
+use crate::operator::access::{self, Secrets};
 use crate::operator::options::Config;
 
-/// What is to be shown.
-pub struct Request<'a> {
-    pub entries: &'a [SecretEntry],
-    pub port: u16,
-    /// Whether the first link is drawn, too.
-    pub qr: bool,
+/// `mtproxy link`: shows the links of a server without starting it.
+pub fn print(config: &Config) -> Result<(), Fatal> {
+    let entries = access::read(config)?;
+    let port = config.ports.first().copied().unwrap_or(0);
+    show(config, &entries, port, config.qr).map_err(|e| Fatal(format!("{UNWRITTEN}: {e}")))
 }
 
 /// Shows links and QR code if a terminal, --print-links or a made-up secret asks for them; else says
 /// what would. `port` is the one that the first listener has.
 pub fn show_at_start(config: &Config, secrets: &Secrets, port: u16) {
-    let say = |text: &str| log::say(format_args!("{text}"));
     if secrets.entries.is_empty() {
         return;
     }
     if !(secrets.made_up || config.print_links || io::stdout().is_terminal()) {
-        return say("links: `mtproxy link` with the same flags shows them; they hold the secret");
+        return log::say(format_args!(
+            "links: `mtproxy link` with the same flags shows them; they hold the secret"
+        ));
     }
     if secrets.made_up {
-        say("no -S is given: the secret in this link was made up and ends with this run");
+        log::say(format_args!(
+            "no -S is given: the secret in this link was made up and ends with this run"
+        ));
     }
-    let request = Request {
-        entries: &secrets.entries,
-        port,
-        qr: true,
-    };
-    if let Err(e) = show(config, &request) {
-        say(&format!("warning: the links can't be written: {e}"));
+    if let Err(e) = show(config, &secrets.entries, port, true) {
+        log::say(format_args!("warning: {UNWRITTEN}: {e}"));
     }
 }
 
-/// Writes links and QR code to standard output; what is unclear about them is said on standard error.
-pub fn show(config: &Config, request: &Request) -> io::Result<()> {
-    let (server, known) = match find_server(config) {
-        Ok(server) => (server, true),
-        Err(local) => {
-            let why = match local {
-                Some(ip) => format!("{ip} is no public address"),
-                None => "this machine's address is not known".into(),
-            };
-            log::say(format_args!(
-                "links: {why}: put the right one in the place of {PLACEHOLDER}, or give --server HOST"
-            ));
-            (PLACEHOLDER.into(), false)
-        }
-    };
-    let place = Place {
-        server: &server,
-        port: request.port,
-    };
-    let mut text = links(config, request, place);
-    if request.qr && !known {
+/// Writes links, and the first one's QR code if `qr`, to standard output; what is unclear about them is said
+/// on standard error.
+fn show(config: &Config, entries: &[SecretEntry], port: u16, qr: bool) -> io::Result<()> {
+    let found = find_server(config);
+    let server = found.as_deref().unwrap_or(PLACEHOLDER);
+    if let Err(local) = &found {
+        let why = match local {
+            Some(ip) => format!("{ip} is no public address"),
+            None => "this machine's address is not known".into(),
+        };
+        log::say(format_args!(
+            "links: {why}: put the right one in the place of {PLACEHOLDER}, or give --server HOST"
+        ));
+    }
+    let mut text = links(config, entries, server, port);
+    if qr && found.is_err() {
         log::say(format_args!("links: no QR code without an address"));
-    } else if request.qr {
+    } else if qr {
         let first = text.lines().find(|line| !line.starts_with('#'));
         match first.and_then(|link| qr::draw(link.as_bytes())) {
             Some(drawing) => text.push_str(&drawing),
@@ -82,10 +73,10 @@ pub fn show(config: &Config, request: &Request) -> io::Result<()> {
 }
 
 /// Both links of each secret, a line each, with its label as a comment above.
-fn links(config: &Config, request: &Request, place: Place) -> String {
+fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> String {
     let mut text = String::new();
-    let domains = access::domains(config, request.entries);
-    for entry in request.entries {
+    let domains = access::domains(config, entries);
+    for entry in entries {
         let form = match (&entry.form, domains.first()) {
             // With a domain nothing else is served.
             (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
@@ -93,12 +84,12 @@ fn links(config: &Config, request: &Request, place: Place) -> String {
             (Form::Plain, None) if config.padded_only => Form::Padded,
             (form, _) => form.clone(),
         };
-        let secret = spell(&entry.secret, &form);
         if let Some(label) = &entry.label {
             text.push_str(&format!("# {label}\n"));
         }
-        let (app, web) = (app_link(place, &secret), web_link(place, &secret));
-        text.push_str(&format!("{app}\n{web}\n"));
+        for link in link::links(server, port, &spell(&entry.secret, &form)) {
+            text.push_str(&format!("{link}\n"));
+        }
     }
     text
 }
@@ -116,11 +107,8 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
         None => source_towards(SOMEWHERE_V4.into()),
     };
     let ipv4 = ipv4.map(outside);
-    let ipv6 = match config.ipv6 {
-        true => source_towards(SOMEWHERE_V6.into()),
-        false => None,
-    };
-    let public = [ipv4, ipv6].into_iter().flatten().find(is_public);
+    let ipv6 = config.ipv6.then(|| source_towards(SOMEWHERE_V6.into()));
+    let public = [ipv4, ipv6.flatten()].into_iter().flatten().find(is_public);
     public.map(|ip| ip.to_string()).ok_or(ipv4)
 }
 
@@ -156,6 +144,7 @@ fn is_public(ip: &IpAddr) -> bool {
     }
 }
 
+const UNWRITTEN: &str = "the links can't be written";
 /// Stands in links for an address that is not known.
 const PLACEHOLDER: &str = "YOUR-ADDRESS";
 /// Addresses of data centre 2: any public one would do.
@@ -180,16 +169,7 @@ mod tests {
 
     fn links_of(flags: &str) -> Vec<String> {
         let config = config(flags);
-        let request = Request {
-            entries: &config.secrets,
-            port: 443,
-            qr: false,
-        };
-        let place = Place {
-            server: "h",
-            port: 443,
-        };
-        let text = links(&config, &request, place);
+        let text = links(&config, &config.secrets, "h", 443);
         text.lines().map(str::to_owned).collect()
     }
 

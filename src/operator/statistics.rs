@@ -26,7 +26,7 @@ pub fn facts(config: &Config) -> Facts {
         clusters: 0,
         proxy_secret: None,
         sets: Vec::new(),
-        window_clamp: config.window_clamp,
+        window_clamp: config.window_clamp(),
         has_tag: config.ad_tag.is_some(),
         most_clients: 0,
         replays: None,

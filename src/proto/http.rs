@@ -14,10 +14,11 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 
 use crate::formats::date::HttpDate;
-use crate::limits::MAX_HTTP_HEAD;
+use crate::limits::{MAX_HTTP_FIELD, MAX_HTTP_HEAD};
 
 /// A method that is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,6 +208,24 @@ fn decimal(text: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
+/// What middle proxies are told of a client's request: three fields of its head (Origin, Referer,
+/// User-Agent; empty if missing), as an item of PROXY_REQ (protocol.md 7.2).
+pub fn fields_item(fields: [&[u8]; 3]) -> Vec<u8> {
+    const TL_HTTP: u32 = 0xd45a_b381;
+    let mut item = TL_HTTP.to_le_bytes().to_vec();
+    for field in fields {
+        let text = field.get(..MAX_HTTP_FIELD).unwrap_or(field);
+        // A TL string: its length in one byte or four, itself, zeros up to a whole word.
+        match text.len() {
+            len @ 0..254 => item.push(len as u8),
+            len => item.extend_from_slice(&((len as u32) << 8 | 254).to_le_bytes()),
+        }
+        item.extend_from_slice(text);
+        item.resize(item.len().next_multiple_of(4), 0);
+    }
+    item
+}
+
 /// An answer's head.
 pub struct Answer<'a> {
     /// Its number.
@@ -257,7 +276,24 @@ pub fn error_page(status: Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
+    use std::vec;
+
+    #[test]
+    fn fields_as_strings() {
+        for len in [0, 1, 3, 4, 253, 254, 256, 1021, 1022, 1023, 20_000] {
+            let text = vec![b'a'; len];
+            let len = len.min(1022);
+            let mut wanted = vec![0x81, 0xb3, 0x5a, 0xd4];
+            match u8::try_from(len).ok().filter(|len| *len < 254) {
+                Some(short) => wanted.push(short),
+                None => wanted.extend([254, len as u8, (len >> 8) as u8, 0]),
+            }
+            wanted.extend(&text[..len]);
+            wanted.resize(wanted.len().next_multiple_of(4), 0);
+            wanted.extend(*b"\0\0\0\0\x03bcd");
+            assert_eq!(fields_item([&text, b"", b"bcd"]), wanted, "{len}");
+        }
+    }
 
     fn parse(text: &str) -> Result<Request<'_>, u16> {
         Request::parse(text.as_bytes()).map_err(|status| status.0)

@@ -1,5 +1,5 @@
-//! Which client messages may be forwarded to a middle proxy (protocol.md 7.4). A message is opaque
-//! but for its first 28 bytes; whoever holds the secret chooses them.
+//! Which client messages may be forwarded to a middle proxy (protocol.md 7.4). Only the first 28 bytes
+//! of a message are looked at; any holder of the secret may have chosen them.
 
 use crate::limits::{MIN_ENCRYPTED_MESSAGE, MIN_MESSAGE};
 use crate::proto::wire::Reader;

@@ -1,5 +1,5 @@
 //! The 64-byte header that opens an obfuscated2 stream (protocol.md 3), in both roles: accepting a
-//! client's and making our own towards a data centre.
+//! client's (the door) and making our own for a data centre (direct mode).
 //!
 //! | offset | size | content |
 //! |---|---|---|
@@ -10,7 +10,8 @@
 //! | 60 | 2 | data-centre id, signed, encrypted |
 //! | 62 | 2 | random, encrypted |
 //!
-//! The header comes from strangers: any 64 bytes are possible.
+//! A client's header may be any 64 bytes: it comes from strangers, and only one that decrypts to the
+//! tag of a transport proves a secret.
 
 use sha2::{Digest, Sha256};
 
@@ -20,7 +21,7 @@ use crate::proto::secret::Secret;
 use crate::proto::transport::Transport;
 use crate::proto::wire::{DcId, Reader};
 
-/// A client that is let in: by a header that some secret fits, or without one.
+/// A client that is let in: its header fits a secret, or it needs none.
 pub struct Accepted {
     /// Which secret, by position; 0 when none is set.
     pub secret_index: usize,
@@ -30,7 +31,7 @@ pub struct Accepted {
     pub dc: DcId,
     /// Client to proxy, already past the header.
     pub receive: Ctr,
-    /// Proxy to client, for a stream at its start; None if it isn't obfuscated.
+    /// Proxy to client, from the start of the stream; None if it isn't obfuscated.
     pub send: Option<StreamKey>,
 }
 
@@ -96,12 +97,11 @@ pub struct Offer {
     pub header: [u8; HEADER_LEN],
     /// Us to the peer, already past the header.
     pub send: Ctr,
-    /// The peer to us, for a stream at its start.
+    /// The peer to us, from the start of the stream.
     pub receive: StreamKey,
 }
 
-/// Makes a header from 64 random bytes. None if they begin as something else would
-/// ([`is_forbidden`]): draw again.
+/// Makes a header from 64 random bytes. None if it would be taken for another protocol: draw again.
 pub fn offer(
     random: &[u8; HEADER_LEN],
     secret: Option<&Secret>,
@@ -129,9 +129,9 @@ pub fn offer(
     })
 }
 
-/// As [`offer`] without a secret, with key bytes such that the peer's stream to us is the one of
-/// `mirrored`: what the peer sends can be passed on to whoever expects that stream, as it is.
-/// `random` gives the bytes that stay free: 8 at the start, 2 at the end.
+/// As [`offer`] without a secret, with key bytes chosen so that the peer encrypts its stream to us with
+/// `mirrored`: what it sends can be passed on unchanged to a client that expects that stream.
+/// `random` gives the bytes that are left: 8 at the start, 2 at the end.
 pub fn offer_mirroring(
     mirrored: &StreamKey,
     random: &[u8; 10],
@@ -147,8 +147,8 @@ pub fn offer_mirroring(
     offer(&header, None, transport, dc)
 }
 
-/// Whether a header that begins so would be taken for another protocol (protocol.md 3.3).
-pub fn is_forbidden(header: &[u8; HEADER_LEN]) -> bool {
+/// Whether a header would be taken for another protocol by its first bytes (protocol.md 3.3).
+fn is_forbidden(header: &[u8; HEADER_LEN]) -> bool {
     let mut r = Reader::new(header);
     let (first, second) = (r.u32().unwrap_or(0), r.u32().unwrap_or(0));
     header.first() == Some(&0xef) || FORBIDDEN.contains(&first) || second == 0
@@ -165,42 +165,22 @@ const FORBIDDEN: [u32; 7] = [
     0x0201_0316,
 ];
 
-/// The direction of the header's sender.
+/// The direction of the header's sender: key and IV are bytes 8 to 56.
 fn forward_key(header: &[u8; HEADER_LEN], secret: Option<&Secret>) -> StreamKey {
-    stream_key(key_bytes(header), secret)
+    with_secret(StreamKey::collect(header.iter().skip(8)), secret)
 }
 
 /// The other direction: the same bytes in reverse order.
 fn backward_key(header: &[u8; HEADER_LEN], secret: Option<&Secret>) -> StreamKey {
-    let mut reversed = key_bytes(header);
-    reversed.reverse();
-    stream_key(reversed, secret)
+    with_secret(StreamKey::collect(header.iter().rev().skip(8)), secret)
 }
 
-/// Header bytes 8..56.
-fn key_bytes(header: &[u8; HEADER_LEN]) -> [u8; 48] {
-    let mut out = [0; 48];
-    out.iter_mut()
-        .zip(header.iter().skip(8))
-        .for_each(|(o, h)| *o = *h);
-    out
-}
-
-fn stream_key(material: [u8; 48], secret: Option<&Secret>) -> StreamKey {
-    let mut key = [0; 32];
-    let mut iv = [0; 16];
-    key.iter_mut()
-        .chain(iv.iter_mut())
-        .zip(material)
-        .for_each(|(k, m)| *k = m);
+fn with_secret(mut raw: StreamKey, secret: Option<&Secret>) -> StreamKey {
     if let Some(secret) = secret {
-        key = Sha256::new()
-            .chain_update(key)
-            .chain_update(secret.bytes())
-            .finalize()
-            .into();
+        let hash = Sha256::new().chain_update(raw.key);
+        raw.key = hash.chain_update(secret.bytes()).finalize().into();
     }
-    StreamKey { key, iv }
+    raw
 }
 
 #[cfg(test)]
@@ -212,7 +192,7 @@ mod tests {
 
     fn secret(v: &Vectors, key: &str) -> Vec<Secret> {
         if v.has(key) && !v.text(key).is_empty() {
-            std::vec![Secret::parse(v.text(key)).unwrap()]
+            std::vec![Secret::new(v.array(key))]
         } else {
             Vec::new()
         }
@@ -296,8 +276,7 @@ mod tests {
     #[test]
     fn the_second_secret_fits() {
         let v = Vectors::load("obfuscated2");
-        let secrets =
-            [0, 1].map(|i| Secret::parse(v.text(&format!("secret_search.secrets.{i}"))).unwrap());
+        let secrets = [0, 1].map(|i| Secret::new(v.array(&format!("secret_search.secrets.{i}"))));
         let wire: [u8; 64] = v.array("secret_search.wire_header");
         let found = accept(&wire, &secrets, false).unwrap();
         assert_eq!(

@@ -1,46 +1,33 @@
-//! The PROXY protocol, version 2: what a web server behind us is told about whose connection it is.
-//! Source: HAProxy's "The PROXY protocol", section 2.2.
+//! The PROXY protocol, version 2: tells the mask site whose connection it gets. Source: HAProxy's "The
+//! PROXY protocol", section 2.2. The addresses are the sockets' own.
 
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::proto::wire::Writer;
-
-/// Longest header, bytes: IPv6.
-pub const MAX_LEN: usize = 52;
-
-/// The header for a connection that `client` made to `ours`, and how many of its bytes count: 28 with
-/// IPv4, 52 with IPv6. A v4-mapped address counts as IPv4; if only one end is IPv4, both go as IPv6.
-pub fn v2_header(client: SocketAddr, ours: SocketAddr) -> ([u8; MAX_LEN], usize) {
-    let mut header = [0; MAX_LEN];
-    let mut out = Writer::new(&mut header);
-    out.put(&SIGNATURE).put(&[PROXY]);
+/// The header for a connection that `client` made to `ours`: 28 bytes with IPv4, 52 with IPv6. A
+/// v4-mapped address counts as IPv4; if only one end is IPv4, both go as IPv6.
+pub fn v2_header(client: SocketAddr, ours: SocketAddr) -> Vec<u8> {
+    let mut out = Vec::from(SIGNATURE);
     match (client.ip().to_canonical(), ours.ip().to_canonical()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            out.put(&[TCP_OVER_IPV4, 0, 12]);
-            out.put(&from.octets()).put(&to.octets());
+            out.extend([PROXY, TCP_OVER_IPV4, 0, 12]);
+            out.extend(from.octets().into_iter().chain(to.octets()));
         }
         (from, to) => {
-            out.put(&[TCP_OVER_IPV6, 0, 36]);
-            out.put(&as_v6(from)).put(&as_v6(to));
+            out.extend([PROXY, TCP_OVER_IPV6, 0, 36]);
+            out.extend(as_v6(from).into_iter().chain(as_v6(to)));
         }
     }
-    out.put(&client.port().to_be_bytes());
-    out.put(&ours.port().to_be_bytes());
-    let length = out.finish().unwrap_or(0);
-    (header, length)
+    out.extend(client.port().to_be_bytes());
+    out.extend(ours.port().to_be_bytes());
+    out
 }
 
-/// What stands behind such a header, or all of it if there is none.
+/// The bytes after such a header; all of them if they don't begin with one. They may be a stranger's.
 pub fn behind_header(bytes: &[u8]) -> &[u8] {
-    let length = |rest: &[u8]| {
-        Some(usize::from(u16::from_be_bytes([
-            *rest.get(2)?,
-            *rest.get(3)?,
-        ])))
-    };
     let behind = || {
-        let rest = bytes.strip_prefix(&SIGNATURE)?;
-        rest.get(length(rest)?.checked_add(4)?..)
+        let (&[_, _, high, low], rest) = bytes.strip_prefix(&SIGNATURE)?.split_first_chunk()?;
+        rest.get(usize::from(u16::from_be_bytes([high, low]))..)
     };
     behind().unwrap_or(bytes)
 }
@@ -66,19 +53,18 @@ mod tests {
     fn what_stands_behind_a_header() {
         for client in ["192.0.2.1:5", "[2001:db8::1]:5"] {
             let client = client.parse().unwrap();
-            let (header, len) = v2_header(client, client);
-            let whole = [&header[..len], b"hello"].concat();
+            let header = v2_header(client, client);
+            let whole = [&header[..], b"hello"].concat();
             assert_eq!(behind_header(&whole), b"hello");
-            for cut in 0..len {
+            for cut in 0..header.len() {
                 assert_eq!(behind_header(&whole[..cut]), &whole[..cut]);
             }
         }
         assert_eq!(behind_header(b"hello"), b"hello");
     }
 
-    fn header(client: &str, ours: &str) -> std::vec::Vec<u8> {
-        let (bytes, length) = v2_header(client.parse().unwrap(), ours.parse().unwrap());
-        bytes[..length].to_vec()
+    fn header(client: &str, ours: &str) -> Vec<u8> {
+        v2_header(client.parse().unwrap(), ours.parse().unwrap())
     }
 
     const START: &[u8] = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21";
@@ -100,7 +86,7 @@ mod tests {
         expected.extend([0; 10]);
         expected.extend(b"\xff\xff\xc6\x33\x64\x07\x00\x50\x01\xbb");
         assert_eq!(header("[2001:db8::1]:80", "198.51.100.7:443"), expected);
-        assert_eq!(expected.len(), MAX_LEN);
+        assert_eq!(expected.len(), 52);
         let both = header("[2001:db8::1]:80", "[2001:db8::2]:443");
         assert_eq!(both[16..32], expected[16..32]);
         assert_eq!((both[32], both[47], both.len()), (0x20, 2, 52));

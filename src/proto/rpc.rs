@@ -4,7 +4,6 @@
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
-use crate::limits::MAX_HTTP_FIELD;
 use crate::proto::mtproto::Kind;
 use crate::proto::transport::Transport;
 use crate::proto::wire::{AdTag, ConnId, Reader, Writer};
@@ -17,7 +16,6 @@ const CLOSE_CONN: u32 = 0x1fcf_425d;
 const PING: u32 = 0x5730_a2df;
 const PONG: u32 = 0x8430_eaa7;
 const TL_PROXY_TAG: u32 = 0xdb1e_26ae;
-const TL_HTTP: u32 = 0xd45a_b381;
 
 const FLAG_HTTP: u32 = 0x0000_2005;
 const FLAG_UNENCRYPTED: u32 = 0x0000_0002;
@@ -28,13 +26,12 @@ const FLAG_INTERMEDIATE: u32 = 0x2000_0000;
 const FLAG_ABRIDGED: u32 = 0x4000_0000;
 const FLAG_QUICK_ACK: u32 = 0x8000_0000;
 
-/// Bytes of a PROXY_REQ before the client's message, without and with an ad tag.
+/// Bytes of a PROXY_REQ before its extra items, without their length.
 const REQUEST_HEAD: usize = 56;
-const REQUEST_HEAD_WITH_TAG: usize = 84;
 /// Bytes of the ad tag's item.
 const TAG_ITEM: usize = 24;
-/// The longest of them; those of HTTP are longer.
-pub const MAX_REQUEST_HEAD: usize = REQUEST_HEAD_WITH_TAG;
+/// The longest head of a request whose only item may be the ad tag.
+pub const MAX_REQUEST_HEAD: usize = REQUEST_HEAD + 4 + TAG_ITEM;
 
 /// The flag of a PROXY_ANS whose data is the number of an error.
 const ANSWER_IS_ERROR: u32 = 0x0000_0010;
@@ -48,8 +45,8 @@ pub struct Origin {
     pub client: SocketAddr,
     /// The address that the client connected to, translated behind NAT.
     pub ours: SocketAddr,
-    /// Its framing, or HTTP.
-    pub transport: Transport,
+    /// Its framing; None over HTTP.
+    pub transport: Option<Transport>,
     /// Whether its stream is obfuscated.
     pub obfuscated: bool,
     /// The sponsored channel.
@@ -57,61 +54,27 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Bytes that [`Origin::encode_head`] writes.
-    pub fn head_len(&self) -> usize {
-        if self.ad_tag.is_some() {
-            REQUEST_HEAD_WITH_TAG
-        } else {
-            REQUEST_HEAD
+    /// Bytes that [`Origin::encode_head`] writes for a request with this item.
+    pub fn head_len(&self, item: &[u8]) -> usize {
+        match self.items_len(item) {
+            0 => REQUEST_HEAD,
+            len => REQUEST_HEAD.saturating_add(4).saturating_add(len),
         }
     }
 
     /// Writes the part of PROXY_REQ that comes before the client's message, which follows
-    /// unchanged. None if `out` is shorter than [`Origin::head_len`].
-    pub fn encode_head(&self, kind: Kind, quick_ack: bool, out: &mut [u8]) -> Option<usize> {
-        let mut w = Writer::new(out);
-        self.put_start(self.flags(kind, quick_ack), &mut w);
-        if self.ad_tag.is_some() {
-            w.u32(TAG_ITEM as u32);
-            self.put_tag(&mut w);
-        }
-        w.finish()
-    }
-
-    /// Bytes that [`Origin::encode_http_head`] writes.
-    pub fn http_head_len(&self, fields: &[&[u8]; 3]) -> usize {
-        let extra = self.http_extra_len(fields);
-        REQUEST_HEAD.saturating_add(4).saturating_add(extra)
-    }
-
-    /// The same as [`Origin::encode_head`] for a request over HTTP, of whose head `fields` are: Origin,
-    /// Referer and User-Agent, empty if missing. Longer ones than [`MAX_HTTP_FIELD`] are cut.
-    pub fn encode_http_head(
+    /// unchanged: with the ad tag, and then `item`, which may be empty. None if `out` is shorter than
+    /// [`Origin::head_len`].
+    pub fn encode_head(
         &self,
         kind: Kind,
-        fields: &[&[u8]; 3],
+        quick_ack: bool,
+        item: &[u8],
         out: &mut [u8],
     ) -> Option<usize> {
         let mut w = Writer::new(out);
-        self.put_start(self.flags(kind, false), &mut w);
-        w.u32(self.http_extra_len(fields) as u32);
-        self.put_tag(&mut w);
-        w.u32(TL_HTTP);
-        for text in fields {
-            put_string(cut(text), &mut w);
-        }
-        w.finish()
-    }
-
-    fn http_extra_len(&self, fields: &[&[u8]; 3]) -> usize {
-        let tag = if self.ad_tag.is_some() { TAG_ITEM } else { 0 };
-        let strings = fields.map(|text| string_len(cut(text)));
-        let sum = strings.into_iter().fold(4, usize::saturating_add);
-        sum.saturating_add(tag)
-    }
-
-    fn put_start(&self, flags: u32, w: &mut Writer) {
-        w.u32(PROXY_REQ).u32(flags).u64(self.conn.0);
+        w.u32(PROXY_REQ).u32(self.flags(kind, quick_ack));
+        w.u64(self.conn.0);
         for address in [self.client, self.ours] {
             let ip = match address.ip() {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -119,20 +82,27 @@ impl Origin {
             };
             w.put(&ip.octets()).u32(u32::from(address.port()));
         }
-    }
-
-    /// The item of the ad tag, if there is one: its type and a TL string of 16 bytes.
-    fn put_tag(&self, w: &mut Writer) {
+        let items = self.items_len(item);
+        if items > 0 {
+            w.u32(items as u32);
+        }
         if let Some(tag) = self.ad_tag {
+            // A TL string of 16 bytes.
             w.u32(TL_PROXY_TAG).put(&[16]).put(&tag.0).put(&[0; 3]);
         }
+        w.put(item).finish()
+    }
+
+    fn items_len(&self, item: &[u8]) -> usize {
+        let tag = if self.ad_tag.is_some() { TAG_ITEM } else { 0 };
+        item.len().saturating_add(tag)
     }
 
     fn flags(&self, kind: Kind, quick_ack: bool) -> u32 {
         let framing = match self.transport {
-            Transport::Abridged => FLAG_ABRIDGED,
-            Transport::Intermediate | Transport::PaddedIntermediate => FLAG_INTERMEDIATE,
-            Transport::Http => FLAG_HTTP,
+            Some(Transport::Abridged) => FLAG_ABRIDGED,
+            Some(Transport::Intermediate | Transport::PaddedIntermediate) => FLAG_INTERMEDIATE,
+            None => FLAG_HTTP,
         };
         let when = |condition: bool, flag: u32| if condition { flag } else { 0 };
         FLAG_ALWAYS
@@ -142,34 +112,6 @@ impl Origin {
             | when(self.ad_tag.is_some(), FLAG_AD_TAG)
             | when(quick_ack, FLAG_QUICK_ACK)
     }
-}
-
-fn cut(field: &[u8]) -> &[u8] {
-    field.get(..MAX_HTTP_FIELD).unwrap_or(field)
-}
-
-/// Strings shorter than this have one byte of length.
-const SHORT_STRING: usize = 254;
-
-#[inline(never)] // else it is there three times
-fn put_string(text: &[u8], w: &mut Writer) {
-    match text.len() {
-        len @ 0..SHORT_STRING => w.put(&[len as u8]),
-        len => w.u32((len as u32) << 8 | SHORT_STRING as u32),
-    };
-    let unpadded = string_prefix(text).wrapping_add(text.len());
-    let padding = unpadded.wrapping_neg() & 3;
-    w.put(text).put([0; 3].get(..padding).unwrap_or_default());
-}
-
-/// Bytes of a TL string: its length in one byte or four, itself, zeros up to a whole word.
-fn string_len(text: &[u8]) -> usize {
-    let unpadded = string_prefix(text).saturating_add(text.len());
-    unpadded.next_multiple_of(4)
-}
-
-fn string_prefix(text: &[u8]) -> usize {
-    if text.len() < SHORT_STRING { 1 } else { 4 }
 }
 
 /// A message from a middle proxy.
@@ -260,7 +202,9 @@ fn short(kind: u32, body: [u8; 8]) -> [u8; 12] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::http;
     use crate::vectors::Vectors;
+    use alloc::vec::Vec;
     use std::{format, vec};
 
     #[test]
@@ -270,10 +214,10 @@ mod tests {
         for i in 0..v.number("rows.count") {
             let key = |name: &str| format!("rows.{i}.{name}");
             let transport = match v.text(&key("transport")) {
-                "abridged" => Transport::Abridged,
-                "intermediate" => Transport::Intermediate,
-                "padded" => Transport::PaddedIntermediate,
-                _ => Transport::Http,
+                "abridged" => Some(Transport::Abridged),
+                "intermediate" => Some(Transport::Intermediate),
+                "padded" => Some(Transport::PaddedIntermediate),
+                _ => None,
             };
             let tag = v.text(&key("ad_tag"));
             let encrypted = v.text(&key("message")) == "encrypted";
@@ -287,77 +231,32 @@ mod tests {
                 client: v.text(&key("client")).parse().unwrap(),
                 ours: v.text(&key("our")).parse().unwrap(),
                 transport,
-                obfuscated: transport != Transport::Http,
+                obfuscated: transport.is_some(),
                 ad_tag: (!tag.is_empty()).then(|| AdTag(v.array(&key("ad_tag")))),
             };
             let kind = super::super::mtproto::classify(&message).unwrap();
             assert_eq!(kind == Kind::Encrypted, encrypted);
-            if transport == Transport::Http {
-                let field = |name| v.text(&key(name)).as_bytes();
-                let fields = ["origin", "referer", "user_agent"].map(field);
-                let mut head = vec![0; origin.http_head_len(&fields)];
-                let len = origin.encode_http_head(kind, &fields, &mut head);
-                assert_eq!(len, Some(head.len()));
-                let wanted = v.bytes(&key("payload"));
-                assert_eq!([&head[..], &message].concat(), wanted);
-                checked += 1;
-                continue;
-            }
-            let mut head = vec![0; origin.head_len()];
-            let quick_ack = v.text(&key("quick_ack")) == "true";
-            assert_eq!(
-                origin.encode_head(kind, quick_ack, &mut head),
-                Some(head.len())
-            );
+            let item = match transport {
+                Some(_) => Vec::new(),
+                None => {
+                    let field = |name| v.text(&key(name)).as_bytes();
+                    http::fields_item(["origin", "referer", "user_agent"].map(field))
+                }
+            };
+            let mut head = vec![0; origin.head_len(&item)];
+            let quick_ack = transport.is_some() && v.text(&key("quick_ack")) == "true";
+            let encode = |out: &mut [u8]| origin.encode_head(kind, quick_ack, &item, out);
+            assert_eq!(encode(&mut head), Some(head.len()));
+            let short = head.len() - 1;
+            assert_eq!(encode(&mut vec![0; short]), None);
             assert_eq!(
                 [&head[..], &message].concat(),
                 v.bytes(&key("payload")),
                 "row {i}"
             );
-            let short = head.len() - 1;
-            assert_eq!(
-                origin.encode_head(kind, quick_ack, &mut head[..short]),
-                None
-            );
             checked += 1;
         }
         assert_eq!(checked, 20);
-    }
-
-    #[test]
-    fn fields_of_http_as_strings() {
-        let mut origin = Origin {
-            conn: ConnId(1),
-            client: "192.0.2.1:1".parse().unwrap(),
-            ours: "192.0.2.2:2".parse().unwrap(),
-            transport: Transport::Http,
-            obfuscated: false,
-            ad_tag: None,
-        };
-        for len in [0, 1, 3, 4, 253, 254, 256, 1021, 1022, 1023, 20_000] {
-            let text = vec![b'a'; len];
-            let fields = [&text[..], b"", b"bcd"];
-            let mut head = vec![0xff; origin.http_head_len(&fields)];
-            let written = origin.encode_http_head(Kind::Unencrypted, &fields, &mut head);
-            assert_eq!(written, Some(head.len()));
-            assert_eq!(head[4..8], [7, 0x30, 0, 0]);
-            let mut wanted = TL_HTTP.to_le_bytes().to_vec();
-            let len = len.min(1022);
-            match u8::try_from(len).ok().filter(|len| *len < 254) {
-                Some(short) => wanted.push(short),
-                None => wanted.extend([254, len as u8, (len >> 8) as u8, 0]),
-            }
-            wanted.extend(&text[..len]);
-            wanted.resize(wanted.len().next_multiple_of(4), 0);
-            wanted.extend(*b"\0\0\0\0\x03bcd");
-            assert_eq!(head[56..60], (wanted.len() as u32).to_le_bytes());
-            assert_eq!(head[60..], wanted, "{len}");
-            let short = head.len() - 1;
-            let cut = origin.encode_http_head(Kind::Encrypted, &fields, &mut head[..short]);
-            assert_eq!(cut, None);
-        }
-        origin.ad_tag = Some(AdTag([5; 16]));
-        assert_eq!(origin.http_head_len(&[b"", b"", b""]), 60 + 24 + 16);
     }
 
     #[test]

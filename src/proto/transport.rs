@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use crate::limits::MAX_CLIENT_PACKET;
 
-/// How packets are told apart: one of the three framings, or HTTP.
+/// How packets are told apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// One or four length bytes, counted in words.
@@ -17,8 +17,6 @@ pub enum Transport {
     Intermediate,
     /// Four length bytes that count up to 15 bytes of padding too.
     PaddedIntermediate,
-    /// No framing: a packet is the body of a request or of its answer (`http`).
-    Http,
 }
 
 /// The length of a packet, as its sender declares it.
@@ -59,13 +57,12 @@ impl Transport {
         Transport::PaddedIntermediate,
     ];
 
-    /// The tag in the obfuscated2 header; HTTP has none.
+    /// The tag in the obfuscated2 header.
     pub fn tag(self) -> u32 {
         match self {
             Transport::Abridged => 0xefef_efef,
             Transport::Intermediate => 0xeeee_eeee,
             Transport::PaddedIntermediate => 0xdddd_dddd,
-            Transport::Http => 0,
         }
     }
 
@@ -89,7 +86,6 @@ impl Transport {
     pub fn decode_prefix(self, bytes: &[u8]) -> Result<Option<Prefix>, BadLength> {
         let prefix = match self {
             Transport::Abridged => abridged_prefix(bytes)?,
-            Transport::Http => return Err(BadLength),
             _ => bytes
                 .first_chunk()
                 .map(|b| intermediate_prefix(u32::from_le_bytes(*b))),
@@ -114,7 +110,7 @@ impl Transport {
         random: u32,
     ) -> Option<Range<usize>> {
         let len = u32::try_from(payload.end.checked_sub(payload.start)?).ok()?;
-        if len % 4 != 0 || len >= 1 << 26 || self == Transport::Http {
+        if len % 4 != 0 || len >= 1 << 26 {
             return None;
         }
         let (padding, [_, r0, r1, r2]) = match self {
@@ -146,7 +142,6 @@ impl Transport {
     pub fn quick_ack(self, confirm: u32, random: u32, out: &mut [u8; MAX_QUICK_ACK]) -> usize {
         match self {
             Transport::Abridged => fill(out, 0, &confirm.to_be_bytes()),
-            Transport::Http => 0, // nobody asked for one
             Transport::PaddedIntermediate if random & 1 == 1 => {
                 let at = padded_code(out, 0, &[u32::MAX, confirm], random >> 1);
                 padded_code(out, at, &[0], random >> 4)

@@ -1,7 +1,7 @@
-//! Bounded reading and writing of wire forms, and the newtypes for numbers that must not mix.
+//! Bounded reading and writing of wire forms, and newtypes for numbers that must not be mixed up.
 //!
-//! All integers of these protocols are little-endian. The reader is handed bytes of strangers: a
-//! read takes exactly what it names or takes nothing.
+//! All integers of Telegram's protocols are little-endian. The bytes may be a stranger's: a read consumes
+//! exactly what it names or nothing.
 
 /// A data-centre id as clients and configuration write it: negative for media, 203 for CDN, 10000
 /// added for the test environment (protocol.md 3.5).
@@ -15,6 +15,17 @@ pub struct ConnId(pub u64);
 /// The sponsored channel's tag (-P). "Proxy tag" in the C proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AdTag(pub [u8; 16]);
+
+/// A number in decimal digits, without sign or space: the one way in which the program reads one from a
+/// text. None for anything else, and for a number that `T` doesn't hold.
+pub fn decimal<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
+    let append = |value: u64, byte: &u8| {
+        let digit = char::from(*byte).to_digit(10)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    };
+    let value = digits.iter().try_fold(0, append)?;
+    T::try_from(value).ok().filter(|_| !digits.is_empty())
+}
 
 /// Reads fields from the front of a slice.
 #[derive(Clone, Copy)]
@@ -49,7 +60,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes fields to the front of a slice. What doesn't fit is remembered, not written.
+/// Writes fields to the front of a slice. A field that doesn't fit is not written, and `finish` tells.
 pub struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
@@ -66,7 +77,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends bytes as they stand.
+    /// Appends bytes unchanged.
     pub fn put(&mut self, bytes: &[u8]) -> &mut Self {
         let end = self.at.saturating_add(bytes.len());
         match self.out.get_mut(self.at..end) {
@@ -107,6 +118,27 @@ mod tests {
         assert_eq!(r.rest(), [2, 0, 0]);
         assert_eq!(r.array::<3>(), Some([2, 0, 0]));
         assert_eq!(r.array::<1>(), None);
+    }
+
+    #[test]
+    fn decimal_numbers() {
+        for (text, wanted) in [("0", 0), ("007", 7), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(decimal(text.as_bytes()), Some(wanted));
+        }
+        for text in [
+            "",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1x",
+            "١",
+            "18446744073709551616",
+        ] {
+            assert_eq!(decimal::<u64>(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(decimal::<u8>(b"255"), Some(255));
+        assert_eq!(decimal::<u8>(b"256"), None);
     }
 
     #[test]

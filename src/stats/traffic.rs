@@ -9,7 +9,7 @@ use crate::base::lock::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, OnceLock};
 
-use mtproxy::proto::secret::SecretEntry;
+use mtproxy::formats::secret::SecretEntry;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
@@ -24,15 +24,15 @@ macro_rules! traffic {
             pub secret: usize,
             /// The data centre that serves them.
             pub dc: DcId,
-            /// How they frame packets.
-            pub transport: Transport,
+            /// How they frame packets; None over HTTP.
+            pub transport: Option<Transport>,
             /// How many are connected now.
             pub open: AtomicU32,
             $(#[doc = $help] pub $field: Counter,)*
         }
 
         impl Traffic {
-            const fn new(secret: usize, dc: DcId, transport: Transport) -> Traffic {
+            const fn new(secret: usize, dc: DcId, transport: Option<Transport>) -> Traffic {
                 let open = AtomicU32::new(0);
                 Traffic { secret, dc, transport, open, $($field: Counter::new(),)* }
             }
@@ -128,7 +128,7 @@ pub fn all() -> Vec<&'static Traffic> {
 }
 
 /// The counters of a combination.
-pub fn of(secret: usize, dc: DcId, transport: Transport) -> &'static Traffic {
+pub fn of(secret: usize, dc: DcId, transport: Option<Transport>) -> &'static Traffic {
     let dc = match SETUP.get() {
         Some(setup) if !setup.served.contains(&dc) => setup.default,
         _ => dc,
@@ -153,7 +153,7 @@ pub struct Guest {
 impl Guest {
     /// Enters; None, and counted as refused, if the secret's limit of clients is reached.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
-    pub fn enter(secret: usize, dc: DcId, transport: Transport) -> Option<Guest> {
+    pub fn enter(secret: usize, dc: DcId, transport: Option<Transport>) -> Option<Guest> {
         if let Some(label) = labels().get(secret) {
             let more = |open: u32| {
                 let open = open.checked_add(1)?;
@@ -205,7 +205,7 @@ mod tests {
         let entries =
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
         set_up(&entries, vec![DcId(1), DcId(2)], DcId(2));
-        let enter = |dc| Guest::enter(1, DcId(dc), Transport::Abridged);
+        let enter = |dc| Guest::enter(1, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
         let bob = &labels()[1];
@@ -225,7 +225,7 @@ mod tests {
         );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
-            .map(|_| Guest::enter(0, DcId(2), Transport::Abridged).unwrap())
+            .map(|_| Guest::enter(0, DcId(2), Some(Transport::Abridged)).unwrap())
             .collect();
         assert_eq!(labels()[0].open.load(Ordering::Relaxed), many.len() as u32);
     }

@@ -28,7 +28,7 @@ pub struct Dialer {
 
 pub struct Client {
     pub stream: TcpStream,
-    transport: Transport,
+    pub transport: Transport,
     send: Ctr,
     receive: Ctr,
     one_byte_writes: bool,

@@ -81,12 +81,9 @@ impl DataCentre {
 
     /// Waits until `look` finds something; panics with `what` when it doesn't.
     pub fn wait_for<R>(&self, what: &str, look: impl FnMut(&mut State) -> Option<R>) -> R {
-        if let Some(found) = self.shared.watch.wait(look) {
-            return found;
-        }
-        self.with(|state| {
-            panic!(
-                "data centre {} waits in vain for {what}; accepted {}, headers {}, ended {}, failures {:?}",
+        self.shared.watch.wait_telling(what, look, |state| {
+            format!(
+                "data centre {} accepted {}, headers {}, ended {}, failures {:?}",
                 self.address,
                 state.accepted,
                 state.headers.len(),

@@ -1,15 +1,13 @@
-//! The usual set-up of direct mode: one data centre behind one proxy without any files, and raw byte
-//! streams through both.
+//! The usual set-up of direct mode: one data centre behind one proxy without any files.
 
-use super::client::{Client, Half};
-use super::crypto::{RunningHash, sha256};
+use super::client::Client;
 use super::dc::{Behaviour, DataCentre};
 use super::framing::{Item, Transport};
 use super::message::{Command, Message};
 use super::proxy::Proxy;
-use super::random::Stream;
 use super::rig::{SECRET, dialer};
 use super::service::{confirm_of, receipt};
+use super::transfers::Ends;
 use super::vectors::to_hex;
 
 pub struct DirectRig {
@@ -30,6 +28,11 @@ impl DirectRig {
     pub fn dial(&self, transport: Transport) -> Client {
         dialer(self.proxy.address(), transport).dial()
     }
+
+    /// A new client and its connection at the data centre, which leaves that to the test.
+    pub fn ends(&self, transport: Transport) -> Ends {
+        Ends::new(self.dial(transport), self.centre.take())
+    }
 }
 
 /// A proxy in direct mode with the usual secret; `overrides` are arguments of --dc-override.
@@ -38,7 +41,6 @@ pub fn direct_proxy(overrides: &[&str], arguments: &[&str]) -> Proxy {
     let mut all = vec!["--direct", "-H", "0", "-S", &secret];
     all.extend(overrides.iter().flat_map(|text| ["--dc-override", text]));
     all.extend(arguments);
-    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     Proxy::start_with(&all)
 }
 
@@ -74,47 +76,4 @@ pub fn use_service(client: &mut Client) {
     client.send(&Message::new(Command::Swallow, 0).encode());
     client.send(&Message::new(Command::Close, 0).encode());
     client.expect_closed();
-}
-
-/// Sends the first `total` bytes of a seeded stream in writes of many lengths.
-pub fn send_stream(half: &mut Half, seed: u32, total: usize) {
-    let mut stream = Stream::new(seed);
-    let mut left = total;
-    for piece in [8, 1_024, 262_144, 65_536, 40, 16_384].iter().cycle() {
-        let bytes = stream.take(left.min(*piece));
-        half.send(&bytes);
-        left -= bytes.len();
-        if left == 0 {
-            return;
-        }
-    }
-}
-
-/// Sends such a stream and ends this direction behind it.
-pub fn send_stream_and_end(half: &mut Half, seed: u32, total: usize) {
-    send_stream(half, seed, total);
-    half.finish();
-}
-
-/// Reads exactly these bytes.
-pub fn expect_stream(half: &mut Half, seed: u32, total: usize) {
-    let mut buffer = vec![0; 128 * 1_024];
-    let mut hash = RunningHash::default();
-    let mut left = total;
-    while left > 0 {
-        let room = left.min(buffer.len());
-        let count = half.read_some(&mut buffer[..room]);
-        assert!(count > 0, "the stream of {total} bytes ends {left} early");
-        hash.add(&buffer[..count]);
-        left -= count;
-    }
-    let wanted = sha256(&Stream::new(seed).take(total));
-    assert!(hash.finish() == wanted, "other bytes than were sent");
-}
-
-/// Reads exactly these bytes, and then the orderly end.
-pub fn expect_stream_and_end(half: &mut Half, seed: u32, total: usize) {
-    expect_stream(half, seed, total);
-    let more = half.read_some(&mut [0; 16]);
-    assert_eq!(more, 0, "bytes that nobody sent behind {total}");
 }

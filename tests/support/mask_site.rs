@@ -6,7 +6,7 @@ use super::sockets::{Accepting, is_end, listener};
 use super::tls_flight::{Look, is_hello};
 use super::wait::{Watch, uninterrupted};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -105,22 +105,30 @@ impl MaskSite {
         format!("{name}:{}", self.address.port())
     }
 
+    /// Sites for three names, on addresses of their own: the usual domain, and two that are addresses. The last two
+    /// say nothing.
+    pub fn three(first: Script) -> [(MaskSite, &'static str); 3] {
+        let second = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+        let third = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        [
+            (MaskSite::with(first), "localhost"),
+            (MaskSite::start_on(second, silent()), "127.0.0.2"),
+            (MaskSite::start_on(third, silent()), "[::1]"),
+        ]
+    }
+
     pub fn with_state<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
         self.watch.with(look)
     }
 
     /// Waits for a visit that is as wanted; gives its number.
     pub fn wait_for(&self, what: &str, is_it: impl Fn(&Visit) -> bool) -> usize {
-        let found = self
-            .watch
-            .wait(|state| state.visits.iter().position(&is_it));
-        found.unwrap_or_else(|| {
-            let heard = self.with_state(|state| {
-                let visits = state.visits.iter();
-                let visits = visits.map(|visit| (visit.received.len(), visit.end));
-                visits.collect::<Vec<_>>()
-            });
-            panic!("no visitor with {what}: bytes and ends are {heard:?}")
+        let what = format!("a visitor with {what}");
+        let find = |state: &mut State| state.visits.iter().position(&is_it);
+        self.watch.wait_telling(&what, find, |state| {
+            let visits = state.visits.iter();
+            let visits = visits.map(|visit| (visit.received.len(), visit.end));
+            format!("bytes and ends are {:?}", visits.collect::<Vec<_>>())
         })
     }
 

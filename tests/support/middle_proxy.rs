@@ -212,19 +212,15 @@ impl MiddleProxy {
 
     /// Waits until `look` finds something; panics with `what` when it doesn't.
     pub fn wait_for<R>(&self, what: &str, look: impl FnMut(&mut State) -> Option<R>) -> R {
-        if let Some(found) = self.shared.watch.wait(look) {
-            return found;
-        }
-        self.with(|state| {
-            let seen = (
+        self.shared.watch.wait_telling(what, look, |state| {
+            format!(
+                "middle proxy {} accepted {}, links {}, requests {}, closed {:?}, failures {:?}",
+                self.address,
                 state.accepted,
                 state.links.len(),
                 state.requests.len(),
-                &state.closed,
-            );
-            panic!(
-                "middle proxy {} waits in vain for {what}; saw {seen:?}, failures {:?}",
-                self.address, state.failures
+                state.closed,
+                state.failures
             )
         })
     }

@@ -1,8 +1,10 @@
 //! Other programs, run with a deadline. Where one is missing the tests say so and pass; `.ci/run` installs them.
 
 use super::wait::{PATIENCE, joined, until, until_within};
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -19,6 +21,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("zbarimg", "zbar-tools"),
     ("promtool", "prometheus"),
     ("md5sum", "coreutils"),
+    ("prlimit", "util-linux"),
 ];
 
 /// Whether all of these programs can be run; says which can't.
@@ -89,6 +92,44 @@ pub fn end_of(child: &mut Child, program: &str) -> ExitStatus {
         let _ = child.kill();
         panic!("{program} goes on after {LONG:?}")
     })
+}
+
+/// How many files the tests may open together.
+const FILES: usize = 4_096;
+
+/// How many files this process may open. Eight tests at a time have up to 1500, more than many systems allow by
+/// default: where `make test` hasn't set the bound it is set here, as high as need be or as may be.
+pub fn file_limit() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let (soft, hard) = file_limits();
+        if soft >= FILES || soft == hard {
+            return soft;
+        }
+        let wanted = format!("--nofile={}:", hard.min(FILES));
+        let process = std::process::id().to_string();
+        let _ = run("prlimit", &["--pid", &process, &wanted], b"");
+        let (soft, _) = file_limits();
+        if soft < FILES {
+            show(&format!("{soft} files (ulimit -n) are few for the tests"));
+        }
+        soft
+    })
+}
+
+/// The soft bound and the hard one.
+fn file_limits() -> (usize, usize) {
+    let limits = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words = line.map(|line| line.split_whitespace().skip(3));
+    let mut numbers = words.into_iter().flatten().map(|word| {
+        // Or it is unlimited.
+        word.parse().unwrap_or(usize::MAX)
+    });
+    let mut next = || numbers.next().expect("two limits");
+    (next(), next())
 }
 
 /// A program that ends with the test.

@@ -6,7 +6,7 @@
 
 use super::middle_proxy::proxy_secret;
 use super::obfuscated2::Secret;
-use super::programs::{Kept, end_of, run};
+use super::programs::{Kept, end_of, file_limit, run};
 use super::vectors::to_hex;
 use super::wait::{Watch, until_within};
 use std::collections::HashMap;
@@ -47,6 +47,10 @@ impl Setup {
             arguments: Vec::new(),
         }
     }
+}
+
+pub fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&text| text.to_owned()).collect()
 }
 
 pub struct Proxy {
@@ -263,6 +267,7 @@ struct Log {
 
 impl Run {
     fn spawn<T: AsRef<OsStr>>(arguments: &[T]) -> Run {
+        file_limit();
         let files = Files::new();
         let mut command = program();
         command

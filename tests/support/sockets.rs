@@ -4,7 +4,7 @@
 
 use super::wait::{ANY_TEST, PATIENCE, joined, uninterrupted, until};
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process;
@@ -83,6 +83,12 @@ pub fn read_bytes(mut stream: &TcpStream, length: usize, what: &str) -> Vec<u8> 
         .read_exact(&mut bytes)
         .unwrap_or_else(|error| panic!("in vain for {length} bytes, {what}: {error}"));
     bytes
+}
+
+/// Says something and ends this direction behind it; the other one goes on.
+pub fn say_and_end(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("send");
+    stream.shutdown(Shutdown::Write).expect("end one direction");
 }
 
 /// These bytes come next.

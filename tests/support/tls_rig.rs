@@ -7,9 +7,11 @@ use super::direct_rig::direct_proxy;
 use super::framing::Transport;
 use super::mask_site::MaskSite;
 use super::middle_proxy::{MiddleProxy, Options};
-use super::proxy::{Event, Proxy, Setup};
-use super::rig::{SECRET, dialer};
-use super::tls_client::Tls;
+use super::proxy::{Event, Proxy};
+use super::rig::{Rig, SECRET, dialer};
+use super::sockets::dial;
+use super::tls_client::{Answer, Tls, handshake};
+use super::tls_flight::Flight;
 use super::tls_hello::Kind;
 use std::net::SocketAddr;
 
@@ -59,15 +61,7 @@ impl Served {
             }
             Mode::Middle => {
                 assert_eq!(behaviour, Behaviour::Serve, "what a middle proxy does");
-                let middle = MiddleProxy::start(Options::default());
-                let mut setup = Setup::new(format!("default 2;\n{}", middle.config_line(2)));
-                setup.secrets = vec![SECRET];
-                setup.proxy_secret = middle.proxy_secret().to_vec();
-                setup.arguments = arguments
-                    .iter()
-                    .map(|&argument| argument.to_owned())
-                    .collect();
-                let proxy = Proxy::start(&setup);
+                let Rig { proxy, middle } = Rig::with(arguments, Options::default());
                 let far = Far::Middle(middle);
                 Served { proxy, far }
             }
@@ -76,6 +70,14 @@ impl Served {
 
     pub fn address(&self) -> SocketAddr {
         self.proxy.address()
+    }
+
+    /// Where direct mode's clients go.
+    pub fn centre(&self) -> &DataCentre {
+        match &self.far {
+            Far::Direct(centre) => centre,
+            Far::Middle(_) => panic!("a data centre is the far side"),
+        }
     }
 
     pub fn dialer(&self, kind: Kind) -> Dialer {
@@ -148,4 +150,14 @@ pub fn tls_dialer(address: SocketAddr, kind: Kind) -> Dialer {
     let mut dialer = dialer(address, Transport::Padded);
     dialer.tls = Some(Tls::new(kind, DOMAIN));
     dialer
+}
+
+/// The answer to a hello of this kind, taken apart.
+pub fn ask(address: SocketAddr, kind: Kind, name: &str) -> (Answer, Flight) {
+    let hello = kind.signed(name, &SECRET);
+    let answer = handshake(&dial(address), &hello, &SECRET);
+    let flight = Flight::parse(&answer.bytes, &hello).expect("a first flight");
+    assert!(flight.session_echoed && flight.change_cipher_spec);
+    assert_eq!(flight.records.len(), 1);
+    (answer, flight)
 }

@@ -89,6 +89,19 @@ impl<T> Watch<T> {
             .unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain for {what}"))
     }
 
+    /// The same for a peer, which tells what it has seen instead.
+    pub fn wait_telling<R>(
+        &self,
+        what: &str,
+        look: impl FnMut(&mut T) -> Option<R>,
+        tell: impl FnOnce(&mut T) -> String,
+    ) -> R {
+        self.wait(look).unwrap_or_else(|| {
+            let seen = self.with(tell);
+            panic!("waited {PATIENCE:?} in vain for {what}: {seen}")
+        })
+    }
+
     /// Waits until `look` gives something; None after PATIENCE, for callers who have more to say then.
     pub fn wait<R>(&self, look: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
         self.wait_within(PATIENCE, look)

@@ -1,5 +1,5 @@
-//! Everything that std does not offer: the few C functions that the daemon needs, each behind a safe
-//! one. This folder holds all unsafe code of the program. The declarations stand in for the libc
+//! What std does not offer: the few C functions that the daemon needs, each wrapped in a safe one. This
+//! folder holds all unsafe code of the program. The declarations stand in for the libc
 //! crate; types and constants were compared on all targets that `consts` lets through.
 
 use std::ffi::{CStr, OsString, c_char, c_int};
@@ -22,8 +22,8 @@ pub use socket::{
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
-/// doubles the memory mappings of a thread and so halves the number of clients. What std does there
-/// and matters is done here: SIGPIPE ignored, descriptors 0 to 2 open.
+/// doubles the memory mappings of a thread and so halves the number of clients. What matters of std's
+/// is done here: SIGPIPE is ignored, descriptors 0 to 2 are open.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 #[cfg_attr(test, allow(dead_code))] // the test harness has its own
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {

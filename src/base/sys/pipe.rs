@@ -31,7 +31,7 @@ impl Pipe {
     /// A pipe with room for about `size` bytes; an error if the system grants less.
     pub fn new(size: usize) -> io::Result<Pipe> {
         let mut ends = [0; 2];
-        // SAFETY: room for two descriptors, which nobody else owns then; a size is no pointer.
+        // SAFETY: room for two descriptors, which have no other owner; a size is no pointer.
         unsafe {
             check(pipe2(&mut ends, CLOEXEC))?;
             let pipe = Pipe {

@@ -37,11 +37,11 @@ unsafe extern "C" {
     fn getegid() -> u32;
 }
 
-/// Opens /dev/null in place of each of the descriptors 0 to 2 that is closed: the first socket must not
-/// become somebody's standard output.
+/// Opens /dev/null in place of each of the descriptors 0 to 2 that is closed: otherwise the first socket
+/// would become standard output.
 pub fn open_standard_descriptors() {
     loop {
-        // SAFETY: the path is a C string; the new descriptor is owned by nobody else.
+        // SAFETY: the path is a C string; the new descriptor has no other owner.
         unsafe {
             // The lowest free number is taken: nothing is lost if 0 to 2 are open already.
             let fd = open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC);

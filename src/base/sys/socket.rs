@@ -36,7 +36,7 @@ unsafe extern "C" {
 
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    // SAFETY: no pointers; the new descriptor is owned by nobody else.
+    // SAFETY: no pointers; the new descriptor has no other owner.
     unsafe {
         Ok(OwnedFd::from_raw_fd(check(socket(
             family.into(),
@@ -58,7 +58,7 @@ fn bind_to(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     check(unsafe { bind(fd.as_raw_fd(), raw.as_ptr().cast(), len) }).map(drop)
 }
 
-/// A socket bound to an address that nobody else has; nobody can connect to it yet.
+/// A socket bound to an address that no other process has; it doesn't listen yet.
 pub fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let fd = stream_socket(address)?;
     bind_to(&fd, address)?;

@@ -1,154 +1,202 @@
-//! The second stage of the command line: what only shows when everything is typed, and the defaults.
-//!
-//! Called by `parse` for `run` and for `link`. The flags of fake TLS are checked in `tls`; what depends
-//! on a file's text is left to whoever reads that file.
+//! The rules that involve several flags, a row each. Called when the whole command line has been read; what
+//! depends on a file's text is left to whoever reads that file.
 
-use crate::operator::options::{Command, Config, LinkRequest, Typed, UsageError, help, tls};
-use mtproxy::limits;
-use std::path::PathBuf;
+use super::config::{Command, Config, UsageError};
+use mtproxy::limits::{CLIENT_PORT, LINK_PORT};
+
+/// When a rule is broken, and what is said then.
+type Rule = (fn(&Config) -> bool, &'static str);
 
 /// For `run`.
-pub fn check_run(mut typed: Typed) -> Result<Command, UsageError> {
-    let error = |text: &str| Err(UsageError::new(text.into()));
-    if typed.qr {
-        return error("--qr: only for mtproxy link; a start shows it with the links");
+const RUN: &[Rule] = &[
+    (
+        |config| config.qr,
+        "--qr: only for mtproxy link; a start shows it with the links",
+    ),
+    (
+        |config| config.open && config.has_secrets(),
+        "--open: goes neither with -S nor with --secret-file",
+    ),
+    (
+        |config| config.ad_tag.is_some() && config.is_direct(),
+        "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
+         file and goes without --direct",
+    ),
+    (
+        |config| config.ports.is_empty(),
+        "-H/--http-ports: expected at least one port for clients, for example -H 443",
+    ),
+];
+
+/// For `link`.
+const LINK: &[Rule] = &[
+    (
+        |config| !config.has_secrets(),
+        "link: expected the secret of the proxy, -S SECRET or --secret-file FILE",
+    ),
+    (
+        |config| config.ports.first() == Some(&0),
+        "link: expected the port of the proxy, got -H 0",
+    ),
+];
+
+/// For both.
+const BOTH: &[Rule] = &[
+    (
+        |config| !config.domains.is_empty() && config.is_open(),
+        "-D/--domain: who doesn't know the secret is taken to the site of the domain: it needs -S \
+         or --secret-file and goes without --open",
+    ),
+    (
+        |config| config.mask_proxy_protocol && config.mask.is_none(),
+        "--mask-proxy-protocol: goes with --mask: only a server that is set up for this header \
+         can be sent it",
+    ),
+    (
+        |config| !config.http_stats && !config.stats_nets.is_empty(),
+        "--stats-allow-net: expected --http-stats too, with -p",
+    ),
+];
+
+/// Flags that do nothing without a domain, by their long names.
+const FAKE_TLS: &[&str] = &[
+    "mask",
+    "mask-proxy-protocol",
+    "mask-max",
+    "tls-skew",
+    "tls-hybrid",
+    "allow-plain",
+    "any-sni",
+    "mask-private",
+];
+
+/// `run`, with a port where none is needed: a secret is made up, and 443 would take privileges.
+pub fn run(mut config: Config) -> Result<Command, UsageError> {
+    if config.ports.is_empty() && config.is_direct() && !config.has_secrets() {
+        config.ports.push(CLIENT_PORT);
     }
-    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
-    if typed.open && has_secrets {
-        return error("--open: goes neither with -S nor with --secret-file");
-    }
-    let direct = typed.direct || typed.files.is_empty();
-    if direct && typed.ad_tag.is_some() {
-        return error(
-            "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
-             file and goes without --direct",
-        );
-    }
-    if typed.ports.is_empty() && direct && !has_secrets {
-        typed.ports.push(DEFAULT_PORT);
-    }
-    if typed.ports.is_empty() {
-        return error(
-            "-H/--http-ports: expected at least one port for clients, for example -H 443",
-        );
-    }
-    Ok(Command::Run(Box::new(check(typed)?)))
+    check(&config, RUN)?;
+    Ok(Command::Run(Box::new(config)))
 }
 
-/// For `link`, which shows what `run` with the same flags would serve.
-pub fn check_link(mut typed: Typed) -> Result<Command, UsageError> {
-    let error = |text: &str| Err(UsageError::new(text.into()));
-    if typed.secrets.is_empty() && typed.secret_file.is_none() {
-        return error("link: expected the secret of the proxy, -S SECRET or --secret-file FILE");
+/// `link`, which shows what `run` with the same flags would serve.
+pub fn link(mut config: Config) -> Result<Command, UsageError> {
+    if config.ports.is_empty() {
+        config.ports.push(LINK_PORT);
     }
-    if typed.ports.is_empty() {
-        typed.ports.push(LINK_PORT);
-    }
-    if typed.ports[0] == 0 {
-        return error("link: expected the port of the proxy, got -H 0");
-    }
-    let qr = typed.qr;
-    let config = check(typed)?;
-    Ok(Command::Link(Box::new(LinkRequest { config, qr })))
+    check(&config, LINK)?;
+    Ok(Command::Link(Box::new(config)))
 }
 
-/// What both have in common, and the defaults.
-fn check(typed: Typed) -> Result<Config, UsageError> {
-    let given = typed.files.len();
-    if given > 1 {
-        // The arguments are not repeated: one may be a secret that lost its -S.
-        let text = format!(
-            "expected at most one configuration file, got {given}\n{}",
-            help()
-        );
-        return Err(UsageError::new(text));
+fn check(config: &Config, rules: &[Rule]) -> Result<(), UsageError> {
+    let mut rules = rules.iter().chain(BOTH);
+    if let Some((_, text)) = rules.find(|(is_broken, _)| is_broken(config)) {
+        return Err(UsageError::new(*text));
     }
-    let direct = typed.direct || typed.files.is_empty();
-    let needs_domain = tls::check(&typed, direct)?;
-    check_stats(&typed)?;
-    let window_clamp = window_clamp(&typed);
-    let config_file = typed.files.into_iter().next().map(PathBuf::from);
-    let has_secrets = !typed.secrets.is_empty() || typed.secret_file.is_some();
-    Ok(Config {
-        ports: typed.ports,
-        ipv6: typed.ipv6,
-        address: typed.address,
-        secrets: typed.secrets,
-        secret_file: typed.secret_file,
-        open: !has_secrets && (typed.open || !direct),
-        clear: !has_secrets && typed.open,
-        domains: typed.domains,
-        mask: typed.mask,
-        mask_proxy_protocol: typed.mask_proxy_protocol,
-        mask_max: typed.mask_max.unwrap_or(limits::MASK_MAX),
-        tls_skew: typed.tls_skew.unwrap_or(tls::SKEW),
-        tls_hybrid: typed.tls_hybrid.unwrap_or(true),
-        allow_plain: typed.allow_plain,
-        needs_domain,
-        padded_only: typed.padded_only,
-        ad_tag: typed.ad_tag,
-        config_file,
-        direct,
-        dc_overrides: typed.dc_overrides,
-        prefer_ipv6: typed.prefer_ipv6,
-        fallback: !typed.no_fallback,
-        server: typed.server,
-        print_links: typed.print_links,
-        aes_pwd_given: typed.aes_pwd.is_some(),
-        aes_pwd: typed.aes_pwd.unwrap_or("secret".into()),
-        max_clients: typed.max_clients,
-        connections: typed.connections,
-        slots_per_set: slots_per_set(typed.slots),
-        slots_asked: typed.slots,
-        ping_interval: typed.ping_interval.unwrap_or(limits::PING_INTERVAL),
-        window_clamp,
-        backlog: typed.backlog.unwrap_or(BACKLOG),
-        stats_ports: typed.stats_ports,
-        http_stats: typed.http_stats,
-        stats_nets: typed.stats_nets,
-        user: typed.user,
-        verbosity: typed.verbosity,
-        nat_rules: typed.nat_rules,
-        buffer_bytes: typed.buffer_bytes,
-    })
-}
-
-/// The statistics port and what goes with it.
-fn check_stats(typed: &Typed) -> Result<(), UsageError> {
-    if typed.http_stats && typed.stats_ports.is_none() {
+    if config.http_stats && config.stats_ports.is_none() {
+        // The C program's text and exit code.
         let text = "fatal: port isn't defined".into();
         return Err(UsageError { text, code: 1 });
     }
-    if !typed.http_stats && !typed.stats_nets.is_empty() {
-        let text = "--stats-allow-net: expected --http-stats too, with -p";
-        return Err(UsageError::new(text.into()));
+    // The secret file may still have a domain.
+    let may_come = config.secret_file.is_some();
+    needs_domain(config, may_come || config.has_domain()).map_err(UsageError::new)
+}
+
+/// Refuses flags that do nothing, unless there is a domain.
+pub fn needs_domain(config: &Config, has_domain: bool) -> Result<(), String> {
+    match FAKE_TLS.iter().find(|flag| config.is_given(flag)) {
+        Some(flag) if !has_domain => Err(format!(
+            "--{flag}: is for fake TLS only: it needs -D DOMAIN or an ee secret"
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// -M as it is used.
-fn slots_per_set(asked: u32) -> usize {
-    match usize::try_from(asked) {
-        Ok(0) => limits::DEFAULT_SLOTS,
-        Ok(slots) => slots.min(limits::MAX_SLOTS),
-        Err(_) => limits::MAX_SLOTS,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::options::parse;
+    use std::ffi::OsString;
+
+    const A: &str = "00112233445566778899aabbccddeeff";
+
+    fn try_run(line: &str) -> Result<Config, UsageError> {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Command::Run(config)) => Ok(*config),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[test]
+    fn without_a_domain_its_flags_are_refused() {
+        let cases = [
+            ("mask", "--mask h:1"),
+            ("mask", "--mask-max 1 --mask h:1 --mask-proxy-protocol"),
+            ("mask-max", "--allow-plain --mask-max 64"),
+            ("tls-skew", "--tls-skew 600,3 --tls-hybrid on"),
+            ("tls-hybrid", "--tls-hybrid on"),
+            ("allow-plain", "--allow-plain"),
+        ];
+        for (flag, flags) in cases {
+            let wanted =
+                format!("--{flag}: is for fake TLS only: it needs -D DOMAIN or an ee secret");
+            let wanted = UsageError::new(wanted);
+            for secrets in ["", &format!("-S {A}"), &format!("-S dd{A}")] {
+                let error = try_run(&format!("-H 1 {secrets} {flags}")).unwrap_err();
+                assert_eq!(error, wanted, "{secrets}");
+            }
+            // The secret file may still have one.
+            let later = try_run(&format!("-H 1 --secret-file f {flags}")).unwrap();
+            assert_eq!(needs_domain(&later, false), Err(wanted.text.clone()));
+            assert_eq!(needs_domain(&later, true), Ok(()));
+            for secrets in [format!("-S ee{A}612e62"), format!("-S {A} -D a.b")] {
+                assert!(try_run(&format!("-H 1 {secrets} {flags}")).is_ok());
+            }
+        }
+        let error = try_run(&format!("-H 1 -S {A} -D a.b --mask-proxy-protocol")).unwrap_err();
+        assert!(
+            error
+                .text
+                .starts_with("--mask-proxy-protocol: goes with --mask")
+        );
+    }
+
+    #[test]
+    fn fake_tls_needs_a_secret() {
+        for line in [
+            "-H 1 -D a.b f",
+            "-D a.b --open",
+            "-H 1 -D a.b --open --direct f",
+        ] {
+            let error = try_run(line).unwrap_err();
+            assert!(
+                error.code == 2 && error.text.starts_with("-D/--domain: "),
+                "{error}"
+            );
+        }
+        for line in [
+            "-D a.b",
+            "-D a.b --direct f",
+            "-H 1 --secret-file s -D a.b f",
+            &format!("-H 1 -S {A} -D a.b f"),
+            &format!("-H 1 -S ee{A}612e62 f"),
+        ] {
+            assert!(!try_run(line).unwrap().is_open(), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_window_clamp_unless_asked_for() {
+        for (flags, wanted) in [
+            (format!("-S {A}"), 131_072),
+            (format!("-S {A} -D a.b"), 0),
+            (format!("-S {A} -D a.b -W 65536"), 65_536),
+            (format!("-S ee{A}612e62"), 0),
+        ] {
+            let config = try_run(&format!("-H 1 {flags}")).unwrap();
+            assert_eq!(config.window_clamp(), wanted, "{flags}");
+        }
     }
 }
-
-fn window_clamp(typed: &Typed) -> u32 {
-    let default = match tls::has_domain(typed) {
-        // A web server's window isn't clamped either. C: the same.
-        true => 0,
-        false => WINDOW_CLAMP,
-    };
-    typed.window_clamp.unwrap_or(default)
-}
-
-/// The port of a proxy whose secret is made up: no privileges are needed for it.
-const DEFAULT_PORT: u16 = 8443;
-/// The port in links if -H doesn't say: most proxies have it.
-const LINK_PORT: u16 = 443;
-/// -W's default, bytes. C: the same.
-const WINDOW_CLAMP: u32 = 131_072;
-/// -b's default. C: the same.
-const BACKLOG: i32 = 8192;

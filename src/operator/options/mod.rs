@@ -1,194 +1,59 @@
-//! The command line: one table of flags, and the two stages from what was typed to a checked
-//! [`Config`].
+//! The command line, from the words that were typed to a checked [`Config`]. The operator's alone; values of
+//! -S and -P are never repeated in an error, nor a secret that landed at another flag.
 //!
-//! `main` calls [`parse`] and, for `Help`, [`help`]; nothing here looks at files or the system. A
-//! flag is one row of `table`; its value is judged in `values` and kept in [`Typed`]. What involves
-//! several flags is checked once, in `check`. A command is the first argument.
+//! `main` calls [`parse`] and, for `Help`, [`help`]. A flag is one row of `table` and a field of `config`;
+//! its value is judged in `values`, its name in `names`, and what involves several flags in `check`. Nothing
+//! here reads a file; only whether a first word is one is looked up.
 //!
-//! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules:
-//! long names may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short
-//! flags may be glued, an optional value is only `--x=v`. C reads wrong numbers as 0 or cuts them
-//! off; here they are errors. Values of -S and -P are never repeated in an error, nor a secret that
-//! landed at another flag.
+//! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules: long names
+//! may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short flags may be glued,
+//! an optional value is only `--x=v`.
 
 mod check;
-mod flags;
+mod config;
+mod flag;
+mod help;
+mod names;
 mod table;
-mod tls;
 mod values;
 
+pub use check::needs_domain;
+pub use config::{Command, Config, DcOverride, UsageError};
+pub use help::help;
+
 use crate::door::sites::Domain;
-pub use flags::help;
-pub use tls::NEEDS_DOMAIN;
-
-use check::{check_link, check_run};
-use flags::{Apply, find_long, find_short};
+use flag::{Apply, Flag};
 use lexopt::Arg;
-use mtproxy::formats::cidr::Network;
-use mtproxy::proto::secret::{SecretEntry, parse_domain};
-use mtproxy::proto::wire::{AdTag, DcId};
-use std::ffi::OsString;
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Command {
-    /// Serve.
-    Run(Box<Config>),
-    /// `link`: print the links of such a server on stdout.
-    Link(Box<LinkRequest>),
-    /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
-    Secret(Option<String>),
-    /// Print [`help`] on stderr, exit 2 as C does.
-    Help,
-    /// Print `mtproxy VERSION` on stdout, exit 0.
-    Version,
-}
-
-/// What `mtproxy link` is to print.
-#[derive(Debug)]
-pub struct LinkRequest {
-    /// The server's own command line; the first port is not 0, and there is -S or --secret-file.
-    pub config: Config,
-    /// --qr
-    pub qr: bool,
-}
-
-/// --dc-override
-#[derive(Debug, PartialEq, Eq)]
-pub struct DcOverride {
-    /// As clients ask for it; negative for media. Never 0.
-    pub id: DcId,
-    /// A name, or an IP address without brackets.
-    pub host: String,
-    /// Not 0.
-    pub port: u16,
-}
-
-/// A wrong command line.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UsageError {
-    /// What is wrong, naming flag, value and what was expected; never a secret.
-    pub text: String,
-    /// The exit code: 2, with the C proxy's exceptions.
-    pub code: u8,
-}
-
-impl UsageError {
-    fn new(text: String) -> UsageError {
-        UsageError { text, code: 2 }
-    }
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// A checked command line.
-#[derive(Debug, PartialEq)]
-pub struct Config {
-    /// -H: 1 to 128 ports for clients, none twice but 0, for which the kernel chooses.
-    pub ports: Vec<u16>,
-    /// -6: listen on IPv6 and mapped IPv4.
-    pub ipv6: bool,
-    /// --address: listen here (without -6), and dial middle proxies from here.
-    pub address: Option<Ipv4Addr>,
-    /// -S: at most 16, no secret and no label twice, in the order given.
-    pub secrets: Vec<SecretEntry>,
-    /// --secret-file
-    pub secret_file: Option<PathBuf>,
-    /// Everybody may enter: no secrets and no file of them, and either --open or middle mode. If there
-    /// is nothing of all this, a secret is made up.
-    pub open: bool,
-    /// --open: also clients whose streams aren't obfuscated.
-    pub clear: bool,
-    /// -D, in the order given, no name twice; ee secrets have further ones, see `access::domains`.
-    pub domains: Vec<Domain>,
-    /// --mask: where all strangers go instead of to the site whose name they asked for.
-    pub mask: Option<(String, u16)>,
-    /// --mask-proxy-protocol; then `mask` is there.
-    pub mask_proxy_protocol: bool,
-    /// --mask-max: strangers that are served at a time; 0: they are closed.
-    pub mask_max: u32,
-    /// --tls-skew: how many seconds a client's clock may be behind ours and ahead of it.
-    pub tls_skew: (u32, u32),
-    /// Not --tls-hybrid off.
-    pub tls_hybrid: bool,
-    /// --allow-plain: clients without fake TLS are served all the same.
-    pub allow_plain: bool,
-    /// The name of a flag that does nothing without a domain, if there is such a flag and only the
-    /// secret file can still have the domain.
-    pub needs_domain: Option<&'static str>,
-    /// -R: only the padded intermediate transport.
-    pub padded_only: bool,
-    /// -P
-    pub ad_tag: Option<AdTag>,
-    /// The positional argument.
-    pub config_file: Option<PathBuf>,
-    /// --direct, or no configuration file.
-    pub direct: bool,
-    /// --dc-override, in the order given.
-    pub dc_overrides: Vec<DcOverride>,
-    /// --prefer-ipv6
-    pub prefer_ipv6: bool,
-    /// Not --no-fallback.
-    pub fallback: bool,
-    /// --server: what links show.
-    pub server: Option<String>,
-    /// --print-links
-    pub print_links: bool,
-    /// --aes-pwd, or `secret`.
-    pub aes_pwd: PathBuf,
-    /// Whether --aes-pwd was given: only then a missing file is an error.
-    pub aes_pwd_given: bool,
-    /// -C: at least 1.
-    pub max_clients: Option<u32>,
-    /// -c: at least 1.
-    pub connections: Option<u32>,
-    /// -M as it is used: 1 to 16 connections for each set of targets.
-    pub slots_per_set: usize,
-    /// -M as it was given, 0 to 256.
-    pub slots_asked: u32,
-    /// -T: 1 s to 1 h.
-    pub ping_interval: Duration,
-    /// -W: bytes, 0 for none; 0 without -W if -D or -S has a domain.
-    pub window_clamp: u32,
-    /// -b: at least 1.
-    pub backlog: i32,
-    /// -p: the first port of these that is free; 0..=0 lets the kernel choose.
-    pub stats_ports: Option<RangeInclusive<u16>>,
-    /// --http-stats; then `stats_ports` is there.
-    pub http_stats: bool,
-    /// --stats-allow-net; then `http_stats`.
-    pub stats_nets: Vec<Network>,
-    /// -u: not empty.
-    pub user: Option<String>,
-    /// -v
-    pub verbosity: u32,
-    /// --nat-info: at most 16 pairs of local and global address.
-    pub nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
-    /// --msg-buffers-size: at least 1 byte.
-    pub buffer_bytes: Option<u64>,
-}
+use mtproxy::formats::secret::parse_domain;
+use mtproxy::proto::wire::decimal;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// Parses a command line, given without the program's name. Flags and the configuration file may
 /// come in any order; the first error, or the first flag that asks for something else than to
 /// serve, ends it.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let word = args.first().and_then(|word| word.to_str());
+    let word = args.first().and_then(|word| word.to_str()).unwrap_or("");
     match word {
-        Some("secret") => parse_secret(&args[1..]),
-        Some("link") => parse_flags(args.split_off(1), check_link),
-        Some("run") => parse_flags(args.split_off(1), check_run),
-        _ => parse_flags(args, check_run),
+        "help" => Ok(Command::Help),
+        "secret" => parse_secret(&args[1..]),
+        "link" => parse_flags(args.split_off(1), check::link),
+        "run" => parse_flags(args.split_off(1), check::run),
+        _ if looks_like_a_command(word) && !Path::new(word).exists() => {
+            let text = format!("unknown command {word}: there are run, link, secret and help");
+            Err(UsageError::new(format!("{text}, and no file of that name")))
+        }
+        _ => parse_flags(args, check::run),
     }
+}
+
+/// Letters and dashes, and too short for a secret.
+fn looks_like_a_command(word: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    (2..names::SHORTEST_SECRET).contains(&word.len())
+        && word.bytes().all(known)
+        && !word.starts_with('-')
 }
 
 /// `mtproxy secret [DOMAIN]`, which takes no flags but -h.
@@ -197,16 +62,17 @@ fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
     let domain = match words.as_slice() {
         [] => None,
         ["-h" | "--help"] => return Ok(Command::Help),
-        [word] => match parse_domain(word) {
-            Ok(domain) if !word.starts_with('-') => Some(domain),
+        [word] => match parse_domain(word.trim_end_matches('.')) {
+            Ok(domain) if !word.starts_with('-') => Some(Domain::named(&domain).name),
             _ => {
                 let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or .";
                 return Err(UsageError::new(format!("{what}, got {word:?}")));
             }
         },
         _ => {
-            let text = "secret: expected nothing behind it, or one domain";
-            return Err(UsageError::new(text.into()));
+            return Err(UsageError::new(
+                "secret: expected nothing behind it, or one domain",
+            ));
         }
     };
     Ok(Command::Secret(domain))
@@ -215,85 +81,75 @@ fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
 /// A command line of flags and at most one file, and the check that its command needs.
 fn parse_flags(
     args: Vec<OsString>,
-    check: fn(Typed) -> Result<Command, UsageError>,
+    check: fn(Config) -> Result<Command, UsageError>,
 ) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
     parser.set_short_equals(false);
-    let mut typed = Typed::default();
-    loop {
-        let arg = match parser.next() {
-            Ok(Some(arg)) => arg,
-            Ok(None) => break,
-            Err(error) => return Err(UsageError::new(error.to_string())),
-        };
-        let (flag, long) = match arg {
+    let mut config = Config::default();
+    let mut files = Vec::new();
+    let mut before: Option<&Flag> = None;
+    while let Some(arg) = parser.next().map_err(|e| UsageError::new(e.to_string()))? {
+        let (flag, is_long) = match arg {
+            Arg::Long(name) => (names::find_long(name)?, true),
+            Arg::Short(letter) => (names::find_short(letter)?, false),
             Arg::Value(value) => {
-                typed.files.push(value);
+                if let Some(flag) = before.take() {
+                    refuse_detached_value(flag, &value)?;
+                }
+                files.push(value);
                 continue;
             }
-            Arg::Long(name) => (find_long(name)?, true),
-            Arg::Short(letter) => (find_short(letter)?, false),
         };
-        let value = match (&flag.apply, long) {
-            (Apply::Alone(_), false) | (Apply::Optional(_), false) => None,
-            (Apply::Alone(_) | Apply::Optional(_), true) => parser.optional_value(),
-            (Apply::Value(_), _) => parser.value().ok(),
+        let value = match flag.apply {
+            Apply::Value(_) => parser.value().ok(),
+            _ if is_long => parser.optional_value(),
+            _ => None,
         };
-        flag.apply(&mut typed, value)?;
-        if let Some(command) = typed.instead.take() {
+        let may_take_more = matches!(flag.apply, Apply::Optional(_)) && value.is_none();
+        before = may_take_more.then_some(flag);
+        if let Some(command) = flag.apply(&mut config, value)? {
             return Ok(command);
         }
     }
-    check(typed)
+    if files.len() > 1 {
+        // The arguments are not repeated: one may be a secret that lost its -S.
+        let count = files.len();
+        let text = format!(
+            "expected at most one configuration file, got {count}\n{}",
+            help()
+        );
+        return Err(UsageError::new(text));
+    }
+    config.config_file = files.pop().map(Into::into);
+    check(config)
 }
 
-/// What was typed, value by value; what was not given is None or empty.
-#[derive(Default)]
-struct Typed {
-    instead: Option<Command>,
-    files: Vec<OsString>,
-    ports: Vec<u16>,
-    ipv6: bool,
-    address: Option<Ipv4Addr>,
-    secrets: Vec<SecretEntry>,
-    secret_file: Option<PathBuf>,
-    open: bool,
-    direct: bool,
-    dc_overrides: Vec<DcOverride>,
-    prefer_ipv6: bool,
-    no_fallback: bool,
-    server: Option<String>,
-    print_links: bool,
-    domains: Vec<Domain>,
-    mask: Option<(String, u16)>,
-    mask_proxy_protocol: bool,
-    mask_max: Option<u32>,
-    tls_skew: Option<(u32, u32)>,
-    tls_hybrid: Option<bool>,
-    allow_plain: bool,
-    qr: bool,
-    padded_only: bool,
-    ad_tag: Option<AdTag>,
-    aes_pwd: Option<PathBuf>,
-    max_clients: Option<u32>,
-    connections: Option<u32>,
-    slots: u32,
-    ping_interval: Option<Duration>,
-    window_clamp: Option<u32>,
-    backlog: Option<i32>,
-    stats_ports: Option<RangeInclusive<u16>>,
-    http_stats: bool,
-    stats_nets: Vec<Network>,
-    user: Option<String>,
-    verbosity: u32,
-    nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
-    buffer_bytes: Option<u64>,
+/// An optional value is never the next word, as in getopt_long. A number there was hardly meant for a file.
+fn refuse_detached_value(flag: &Flag, word: &OsStr) -> Result<(), UsageError> {
+    match word
+        .to_str()
+        .and_then(|word| decimal::<u32>(word.as_bytes()))
+    {
+        Some(number) => {
+            let text = format!(
+                "expected its number behind =, as in --{}={number}",
+                flag.long()
+            );
+            Err(flag.error(&text))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mtproxy::proto::secret::Secret;
+    use mtproxy::formats::cidr::Network;
+    use mtproxy::formats::secret::SecretEntry;
+    use mtproxy::proto::wire::DcId;
+    use std::net::Ipv4Addr;
+    use std::path::PathBuf;
+    use std::time::Duration;
     use table::FLAGS;
 
     const A: &str = "00112233445566778899aabbccddeeff";
@@ -326,7 +182,7 @@ mod tests {
     /// Asserts that each of these is exit 2 with exactly this text.
     fn assert_errors(cases: &[(&str, &str)]) {
         for (flags, text) in cases {
-            let wanted = UsageError::new((*text).into());
+            let wanted = UsageError::new(*text);
             assert_eq!(error(flags), wanted, "{flags}");
         }
     }
@@ -339,47 +195,22 @@ mod tests {
     fn defaults() {
         let wanted = Config {
             ports: vec![443],
-            ipv6: false,
-            address: None,
-            secrets: vec![],
-            secret_file: None,
-            open: true,
-            clear: false,
-            domains: vec![],
-            mask: None,
-            mask_proxy_protocol: false,
-            mask_max: 64,
-            tls_skew: (600, 3),
-            tls_hybrid: true,
-            allow_plain: false,
-            needs_domain: None,
-            padded_only: false,
-            ad_tag: None,
             config_file: Some("file".into()),
-            direct: false,
-            dc_overrides: vec![],
-            prefer_ipv6: false,
-            fallback: true,
-            server: None,
-            print_links: false,
-            aes_pwd: "secret".into(),
-            aes_pwd_given: false,
-            max_clients: None,
-            connections: None,
-            slots_per_set: 2,
-            slots_asked: 0,
-            ping_interval: Duration::from_secs(60),
-            window_clamp: 131_072,
-            backlog: 8192,
-            stats_ports: None,
-            http_stats: false,
-            stats_nets: vec![],
-            user: None,
-            verbosity: 0,
-            nat_rules: vec![],
-            buffer_bytes: None,
+            given: vec!["http-ports"],
+            ..Config::default()
         };
         assert_eq!(config(""), wanted);
+        let skew = (wanted.skew_back.0, wanted.skew_ahead.0);
+        assert_eq!(
+            (wanted.mask_max.0, wanted.backlog.0, skew),
+            (64, 8192, (600, 3))
+        );
+        assert_eq!(
+            (wanted.slots_per_set(), wanted.window_clamp()),
+            (2, 131_072)
+        );
+        assert_eq!(wanted.ping_interval(), Duration::from_secs(60));
+        assert!(wanted.is_open() && wanted.has_fallback() && !wanted.is_direct());
     }
 
     #[test]
@@ -395,13 +226,16 @@ mod tests {
             [0xaa, 0xbb, 0xcc]
         );
         assert!(config("-R").padded_only);
-        assert_eq!(config("-T 1").ping_interval, Duration::from_secs(1));
-        assert_eq!(config("-T 1.5").ping_interval, Duration::from_millis(1500));
-        assert_eq!(config("-T 3600").ping_interval, Duration::from_secs(3600));
-        assert_eq!(config("-W 0").window_clamp, 0);
-        assert_eq!(config("-W 65536").window_clamp, 65_536);
-        assert_eq!(config("-b 1").backlog, 1);
-        assert_eq!(config("-b 2147483647").backlog, i32::MAX);
+        assert_eq!(config("-T 1").ping_interval(), Duration::from_secs(1));
+        assert_eq!(
+            config("-T 1.5").ping_interval(),
+            Duration::from_millis(1500)
+        );
+        assert_eq!(config("-T 3600").ping_interval(), Duration::from_secs(3600));
+        assert_eq!(config("-W 0").window_clamp(), 0);
+        assert_eq!(config("-W 65536").window_clamp(), 65_536);
+        assert_eq!(config("-b 1").backlog.0, 1);
+        assert_eq!(config("-b 2147483647").backlog.0, i32::MAX as u32);
         assert_eq!(config("-c 1024").connections, Some(1024));
         assert_eq!(config("-u nobody").user.as_deref(), Some("nobody"));
         assert_eq!(config("--address 192.0.2.1").address, Some(ip("192.0.2.1")));
@@ -410,14 +244,14 @@ mod tests {
             Some(ip("192.0.2.1"))
         );
         let given = config("--aes-pwd secret");
-        assert!(given.aes_pwd_given && given.aes_pwd == *"secret");
+        assert_eq!(given.aes_pwd, Some("secret".into()));
     }
 
     #[test]
     fn slots() {
         for (asked, used) in [(0, 2), (1, 1), (2, 2), (16, 16), (17, 16), (256, 16)] {
             let config = config(&format!("-M {asked}"));
-            assert_eq!((config.slots_asked, config.slots_per_set), (asked, used));
+            assert_eq!((config.slots, config.slots_per_set()), (asked, used));
         }
     }
 
@@ -468,12 +302,11 @@ mod tests {
     #[test]
     fn secrets() {
         let given = config(&format!("-S {A} -S dd{B}:bob:9"));
-        let keys: Vec<Secret> = given.secrets.iter().map(|s| s.secret).collect();
-        assert_eq!(keys, [Secret::parse(A).unwrap(), Secret::parse(B).unwrap()]);
-        assert_eq!(given.secrets[1].label.as_deref(), Some("bob"));
-        assert!(!given.open);
+        let entry = |text: &str| SecretEntry::parse(text).unwrap();
+        assert_eq!(given.secrets, [entry(A), entry(&format!("dd{B}:bob:9"))]);
+        assert!(!given.is_open());
         let given = config("--secret-file f");
-        assert!(given.secret_file == Some("f".into()) && !given.open);
+        assert!(given.secret_file == Some("f".into()) && !given.is_open());
         let many = |count: usize| {
             (0..count)
                 .map(|i| format!("-S {i:032x} "))
@@ -483,7 +316,7 @@ mod tests {
         assert_errors(&[
             (
                 &many(17),
-                "-S/--mtproto-secret: expected at most 16 secrets",
+                "-S/--mtproto-secret: number 17: expected at most 16 secrets",
             ),
             (
                 &format!("-S {B} -S {A} -S dd{A}"),
@@ -670,7 +503,10 @@ mod tests {
                 "-P 00",
                 "-P/--proxy-tag: expected 32 hexadecimal digits, got 2 characters",
             ),
-            ("--user=", "-u/--user: expected a user's name, got \"\""),
+            (
+                "--user=",
+                "-u/--user: expected a user's name or number, got \"\"",
+            ),
             ("--aes-pwd=", "--aes-pwd: expected a file's name, got \"\""),
         ]);
         let what = "-T/--ping-interval: expected seconds from 1 to 3600, a fraction allowed, got";
@@ -731,7 +567,7 @@ mod tests {
         };
         let file = Some("-v".into());
         assert_eq!((config.config_file, config.verbosity), (file, 0));
-        let Ok(Command::Run(config)) = parse_words(&["file", "-H1", "-6"]) else {
+        let Ok(Command::Run(config)) = parse_words(&["./file", "-H1", "-6"]) else {
             panic!()
         };
         assert!(config.ipv6);
@@ -747,7 +583,7 @@ mod tests {
     #[test]
     fn long_names_may_be_shortened() {
         assert_eq!(config("--max 5").max_clients, Some(5));
-        assert_eq!(config("--aes=x").aes_pwd, PathBuf::from("x"));
+        assert_eq!(config("--aes=x").aes_pwd, Some(PathBuf::from("x")));
         assert!(config("--i --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
         assert_errors(&[
@@ -760,7 +596,7 @@ mod tests {
         ]);
         // A whole name is never ambiguous, and every name finds its own row.
         for flag in FLAGS {
-            assert_eq!(find_long(flag.long).unwrap().long, flag.long);
+            assert_eq!(names::find_long(flag.long()).unwrap().long(), flag.long());
         }
     }
 
@@ -827,10 +663,10 @@ mod tests {
             let Ok(Command::Run(config)) = parse_words(words) else {
                 panic!("{words:?}")
             };
-            let got = (config.direct, config.open, config.ports);
+            let got = (config.is_direct(), config.is_open(), config.ports);
             assert_eq!(got, (direct, open, ports.to_vec()), "{words:?}");
         }
-        assert!(!config("--no-fallback").fallback && config("--prefer-ipv6").prefer_ipv6);
+        assert!(!config("--no-fallback").has_fallback() && config("--prefer-ipv6").prefer_ipv6);
         let tag = format!("-P {A}");
         assert!(config(&tag).ad_tag.is_some());
         let what = "-P/--proxy-tag: only middle proxies show a sponsored channel: \
@@ -915,13 +751,13 @@ mod tests {
             other => panic!("{words:?}: {other:?}"),
         };
         let request = link(&["-S", A]);
-        assert_eq!((request.config.ports, request.qr), (vec![443], false));
+        assert_eq!((request.ports, request.qr), (vec![443], false));
         let ee = format!("ee{A}612e62");
         let request = link(&["--qr", "-S", &ee, "-H", "1,2", "-D", "c.d", "-R", "file"]);
-        assert_eq!(request.config.ports, [1, 2]);
-        assert_eq!(request.config.domains, [Domain::named("c.d")]);
-        assert!(request.qr && request.config.padded_only);
-        assert!(link(&["--secret-file", "f"]).config.secret_file.is_some());
+        assert_eq!(request.ports, [1, 2]);
+        assert_eq!(request.domains, [Domain::named("c.d")]);
+        assert!(request.qr && request.padded_only);
+        assert!(link(&["--secret-file", "f"]).secret_file.is_some());
         assert!(matches!(parse_words(&["link", "-h"]), Ok(Command::Help)));
         let error = |words: &[&str]| parse_words(words).unwrap_err().text;
         assert_eq!(
@@ -949,12 +785,51 @@ mod tests {
             Err(error) => Err(error.text),
         };
         assert_eq!(secret(&["secret"]), Ok(None));
-        assert_eq!(secret(&["secret", "a.b"]), Ok(Some("a.b".into())));
+        for word in ["a.b", "A.B", "a.b."] {
+            assert_eq!(secret(&["secret", word]), Ok(Some("a.b".into())));
+        }
         let what = "secret: expected a domain of 1 to 182 letters, digits, - _ or ., got";
-        for wrong in ["", "a b", "-v", "--nonsense"] {
+        for wrong in ["", ".", "a b", "-v", "--nonsense"] {
             assert_eq!(secret(&["secret", wrong]), Err(format!("{what} {wrong:?}")));
         }
         assert!(secret(&["secret", "a", "b"]).is_err());
         assert!(matches!(parse_words(&["secret", "-h"]), Ok(Command::Help)));
+    }
+
+    #[test]
+    fn first_words_that_are_no_file() {
+        assert!(matches!(parse_words(&["help"]), Ok(Command::Help)));
+        assert!(matches!(parse_words(&["help", "link"]), Ok(Command::Help)));
+        for word in ["check", "doctor", "generate-secret"] {
+            let text = parse_words(&[word, "-H1"]).unwrap_err().text;
+            let what = format!("unknown command {word}: there are run, link, secret and help");
+            assert_eq!(text, format!("{what}, and no file of that name"));
+        }
+        // The tests run where there is a folder of this name, and this may be a secret.
+        for word in ["src", "./doctor", "multi.conf", "abcdefghijklmnopqrstuv"] {
+            assert!(
+                matches!(parse_words(&[word, "-H1"]), Ok(Command::Run(_))),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_optional_value_is_not_the_next_word() {
+        for words in [
+            &["-H1", "--verbosity", "3"][..],
+            &["-v", "3", "-H1"],
+            &["-6v", "3", "f"],
+        ] {
+            let what = "-v/--verbosity: expected its number behind =, as in --verbosity=3";
+            assert_eq!(parse_words(words).unwrap_err(), UsageError::new(what));
+        }
+        for words in [
+            ["-H1", "-v", "./3"],
+            ["-v", "-H1", "3"],
+            ["-H1", "--verbosity=2", "3"],
+        ] {
+            assert!(parse_words(&words).is_ok(), "{words:?}");
+        }
     }
 }

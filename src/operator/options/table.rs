@@ -1,318 +1,308 @@
-//! The table of flags: one row each, with a flag's names, its value, its help and the function that
-//! notes it in `Typed`. To add a flag is to add a row and a field.
+//! The table of flags: a row holds a flag's names, the name of its value, its help, and what it sets in the
+//! [`Config`](super::config::Config). To add a flag is to add a row here and a field there.
+//!
+//! The parser, the help and the README's table derive from the rows.
 
-use crate::operator::options::Command;
-use crate::operator::options::flags::{Apply, Flag};
-use crate::operator::options::tls::{
-    apply_domain, apply_hybrid, apply_mask, apply_mask_max, apply_skew,
-};
-use crate::operator::options::values::{
-    MAX_COUNT, apply_address, apply_aes_pwd, apply_buffers, apply_dc_override, apply_http_ports,
-    apply_nat_info, apply_ping_interval, apply_port, apply_proxy_tag, apply_secret,
-    apply_secret_file, apply_server, apply_stats_net, apply_user, apply_verbosity, number,
-};
+use super::config::Command;
+use super::flag::Apply::{Alone, Instead, Optional, Value};
+use super::flag::Flag;
+use super::values::{self, add, number, set};
+use mtproxy::limits::{MAX_COUNT, MAX_MASK_MAX, MAX_NAT_RULES, MAX_SLOTS_ASKED, MAX_STATS_NETS};
 
 /// Every flag, in the order of the help: capitals and digits, small letters, long ones.
 pub const FLAGS: &[Flag] = &[
     Flag {
-        short: Some('6'),
-        long: "ipv6",
-        value: "",
+        spelling: "-6, --ipv6",
         help: "listen for clients on IPv6, which takes IPv4 clients too",
-        apply: Apply::Alone(|typed| typed.ipv6 = true),
+        apply: Alone(|config| config.ipv6 = true),
     },
     Flag {
-        short: Some('C'),
-        long: "max-special-connections",
-        value: " N",
+        spelling: "-C, --max-special-connections N",
         help: "serve at most N clients at a time (default: what the system's limits allow)",
-        apply: Apply::Value(|typed, text| {
-            typed.max_clients = Some(number(text, 1..=MAX_COUNT)?);
-            Ok(())
-        }),
+        apply: Value(|config, text| set(&mut config.max_clients, number(text, 1..=MAX_COUNT))),
     },
     Flag {
-        short: Some('D'),
-        long: "domain",
-        value: " HOST[:PORT]",
+        spelling: "-D, --domain HOST[:PORT]",
         help: "serve fake TLS only, as this web site; who doesn't know the secret is taken to the site \
                itself, on this port (default 443); IPv6 in brackets; repeatable, the first is for \
                visitors who name none; the domain of an ee secret counts too",
-        apply: Apply::Value(apply_domain),
+        apply: Value(|config, text| values::domain(&mut config.domains, text)),
     },
     Flag {
-        short: Some('H'),
-        long: "http-ports",
-        value: " PORT[,PORT]",
+        spelling: "-H, --http-ports PORT[,PORT]",
         help: "ports for clients, at most 128; needed, unless a secret is made up (then 8443); \
                0 lets the kernel choose",
-        apply: Apply::Value(apply_http_ports),
+        apply: Value(|config, text| values::client_ports(&mut config.ports, text)),
     },
     Flag {
-        short: Some('M'),
-        long: "slaves",
-        value: " N",
+        spelling: "-M, --slaves N",
         help: "connections to each set of middle proxies, 0 to 256: 0 is 2 (default), above 16 is 16; \
                in the C program worker processes, of which this one needs none",
-        apply: Apply::Value(|typed, text| {
-            typed.slots = number(text, 0..=256)?;
-            Ok(())
-        }),
+        apply: Value(|config, text| set(&mut config.slots, number(text, 0..=MAX_SLOTS_ASKED))),
     },
     Flag {
-        short: Some('P'),
-        long: "proxy-tag",
-        value: " TAG",
+        spelling: "-P, --proxy-tag TAG",
         help: "the tag of the sponsored channel from @MTProxybot, 32 hexadecimal digits; needs a \
                configuration file",
-        apply: Apply::Value(apply_proxy_tag),
+        apply: Value(|config, text| set(&mut config.ad_tag, values::ad_tag(text))),
     },
     Flag {
-        short: Some('R'),
-        long: "random-padding-only",
-        value: "",
+        spelling: "-R, --random-padding-only",
         help: "serve only clients that pad their packets (links with a dd secret)",
-        apply: Apply::Alone(|typed| typed.padded_only = true),
+        apply: Alone(|config| config.padded_only = true),
     },
     Flag {
-        short: Some('S'),
-        long: "mtproto-secret",
-        value: " SECRET[:LABEL[:LIMIT]]",
+        spelling: "-S, --mtproto-secret SECRET[:LABEL[:LIMIT]]",
         help: "a secret that clients must know: 32 hexadecimal digits, the same with dd in front \
                (padded packets) or with ee in front and a domain behind (fake TLS), or base64url of \
                these; a label is its name in messages, a limit \
                how many clients may use it at a time; up to 16 times",
-        apply: Apply::Value(apply_secret),
+        apply: Value(|config, text| values::secret(&mut config.secrets, text)),
     },
     Flag {
-        short: Some('T'),
-        long: "ping-interval",
-        value: " SECONDS",
+        spelling: "-T, --ping-interval SECONDS",
         help: "ping middle proxies this often, 1 to 3600, default 60; \
                the C program parsed it and never pinged",
-        apply: Apply::Value(apply_ping_interval),
+        apply: Value(|config, text| {
+            set(&mut config.ping_milliseconds.0, values::ping_interval(text))
+        }),
     },
     Flag {
-        short: Some('W'),
-        long: "window-clamp",
-        value: " BYTES",
+        spelling: "-W, --window-clamp BYTES",
         help: "limit of a client's TCP window, default 131072, with fake TLS none; 0 for none",
-        apply: Apply::Value(|typed, text| {
-            typed.window_clamp = Some(number(text, 0..=MAX_COUNT)?);
-            Ok(())
-        }),
+        apply: Value(|config, text| set(&mut config.window_clamp, number(text, 0..=MAX_COUNT))),
     },
     Flag {
-        short: Some('b'),
-        long: "backlog",
-        value: " N",
+        spelling: "-b, --backlog N",
         help: "clients that may wait to be accepted, default 8192 (the system may cut it)",
-        apply: Apply::Value(|typed, text| {
-            typed.backlog = i32::try_from(number(text, 1..=MAX_COUNT)?).ok();
-            Ok(())
-        }),
+        apply: Value(|config, text| set(&mut config.backlog.0, number(text, 1..=MAX_COUNT))),
     },
     Flag {
-        short: Some('c'),
-        long: "connections",
-        value: " N",
+        spelling: "-c, --connections N",
         help: "use at most N file descriptors (default: what the system allows)",
-        apply: Apply::Value(|typed, text| {
-            typed.connections = Some(number(text, 1..=MAX_COUNT)?);
-            Ok(())
-        }),
+        apply: Value(|config, text| set(&mut config.connections, number(text, 1..=MAX_COUNT))),
     },
     Flag {
-        short: Some('h'),
-        long: "help",
-        value: "",
+        spelling: "-h, --help",
         help: "print this text, exit 2",
-        apply: Apply::Alone(|typed| typed.instead = Some(Command::Help)),
+        apply: Instead(|| Command::Help),
     },
     Flag {
-        short: Some('p'),
-        long: "port",
-        value: " PORT[:LAST]",
+        spelling: "-p, --port PORT[:LAST]",
         help: "port for statistics (with --http-stats), or the first free one of a range; 0 lets the \
                kernel choose",
-        apply: Apply::Value(apply_port),
+        apply: Value(|config, text| set(&mut config.stats_ports, values::stats_ports(text))),
     },
     Flag {
-        short: Some('u'),
-        long: "user",
-        value: " NAME",
-        help: "become this user when started as root (default: mtproxy, else nobody)",
-        apply: Apply::Value(apply_user),
+        spelling: "-u, --user NAME",
+        help: "become this user, a name or a number, when started as root (default: mtproxy, else nobody)",
+        apply: Value(|config, text| set(&mut config.user, values::user(text))),
     },
     Flag {
-        short: Some('v'),
-        long: "verbosity",
-        value: "[=N]",
+        spelling: "-v, --verbosity[=N]",
         help: "log more; each -v adds one, --verbosity=N sets it",
-        apply: Apply::Optional(apply_verbosity),
+        apply: Optional(|config, text| values::verbosity(&mut config.verbosity, text)),
     },
     Flag {
-        short: None,
-        long: "address",
-        value: " IPV4",
+        spelling: "--address IPV4",
         help: "listen on this address (not with -6) and dial middle proxies from it",
-        apply: Apply::Value(apply_address),
+        apply: Value(|config, text| set(&mut config.address, values::address(text))),
     },
     Flag {
-        short: None,
-        long: "aes-pwd",
-        value: " FILE",
+        spelling: "--aes-pwd FILE",
         help: "Telegram's proxy-secret file (default: secret in the current directory)",
-        apply: Apply::Value(apply_aes_pwd),
+        apply: Value(|config, text| set(&mut config.aes_pwd, values::file(text))),
     },
     Flag {
-        short: None,
-        long: "allow-plain",
-        value: "",
+        spelling: "--allow-plain",
         help: "fake TLS: serve clients without it too; who sends the right bytes then sees that this \
                is no web site",
-        apply: Apply::Alone(|typed| typed.allow_plain = true),
+        apply: Alone(|config| config.allow_plain = true),
     },
     Flag {
-        short: None,
-        long: "dc-override",
-        value: " ID:HOST:PORT",
+        spelling: "--any-sni",
+        help: "fake TLS: serve clients that know a secret whatever name they ask for, as with the links of \
+               an earlier -D",
+        apply: Alone(|config| config.any_sni = true),
+    },
+    Flag {
+        spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
-        apply: Apply::Value(apply_dc_override),
+        apply: Value(|config, text| {
+            add(
+                &mut config.dc_overrides,
+                usize::MAX,
+                "",
+                values::dc_override(text),
+            )
+        }),
     },
     Flag {
-        short: None,
-        long: "direct",
-        value: "",
+        spelling: "--direct",
         help: "take clients straight to Telegram even if there is a configuration file",
-        apply: Apply::Alone(|typed| typed.direct = true),
+        apply: Alone(|config| config.direct = true),
     },
     Flag {
-        short: None,
-        long: "http-stats",
-        value: "",
+        spelling: "--http-stats",
         help: "serve /stats and /metrics over HTTP on the port of -p, to this machine only",
-        apply: Apply::Alone(|typed| typed.http_stats = true),
+        apply: Alone(|config| config.http_stats = true),
     },
     Flag {
-        short: None,
-        long: "mask",
-        value: " HOST:PORT",
+        spelling: "--mask HOST:PORT",
         help: "fake TLS: take everybody who isn't a client here, such as to a web server of one's own \
                (IPv6 in brackets), instead of to the site of the domain that was asked for",
-        apply: Apply::Value(apply_mask),
+        apply: Value(|config, text| set(&mut config.mask, values::mask(text))),
     },
     Flag {
-        short: None,
-        long: "mask-max",
-        value: " N",
+        spelling: "--mask-max N",
         help: "fake TLS: take at most N such visitors there at a time, default 64; more are closed, with \
                0 all of them",
-        apply: Apply::Value(apply_mask_max),
+        apply: Value(|config, text| set(&mut config.mask_max.0, number(text, 0..=MAX_MASK_MAX))),
     },
     Flag {
-        short: None,
-        long: "mask-proxy-protocol",
-        value: "",
+        spelling: "--mask-private",
+        help: "take visitors to a site even if a name server says that its address is a private one; whoever \
+               rules the name then chooses what they see of this network",
+        apply: Alone(|config| config.mask_private = true),
+    },
+    Flag {
+        spelling: "--mask-proxy-protocol",
         help: "tell the server of --mask the visitor's address, in a PROXY protocol v2 header, which \
                it must expect",
-        apply: Apply::Alone(|typed| typed.mask_proxy_protocol = true),
+        apply: Alone(|config| config.mask_proxy_protocol = true),
     },
     Flag {
-        short: None,
-        long: "msg-buffers-size",
-        value: " BYTES[kmgt]",
+        spelling: "--msg-buffers-size BYTES[kmgt]",
         help: "memory for packets on their way (default: a quarter of the memory, at most 256m)",
-        apply: Apply::Value(apply_buffers),
+        apply: Value(|config, text| set(&mut config.buffer_bytes, values::bytes(text))),
     },
     Flag {
-        short: None,
-        long: "nat-info",
-        value: " LOCAL:GLOBAL",
+        spelling: "--nat-info LOCAL:GLOBAL",
         help: "a local IPv4 address and the one that Telegram sees in its place; up to 16 times",
-        apply: Apply::Value(apply_nat_info),
+        apply: Value(|config, text| {
+            add(
+                &mut config.nat_rules,
+                MAX_NAT_RULES,
+                "rules",
+                values::nat_rule(text),
+            )
+        }),
     },
     Flag {
-        short: None,
-        long: "no-fallback",
-        value: "",
+        spelling: "--no-fallback",
         help: "with a configuration file: don't take clients straight to Telegram while no middle \
                proxy of their data centre can be reached",
-        apply: Apply::Alone(|typed| typed.no_fallback = true),
+        apply: Alone(|config| config.no_fallback = true),
     },
     Flag {
-        short: None,
-        long: "open",
-        value: "",
+        spelling: "--open",
         help: "serve everybody, also clients that don't obfuscate what they send; goes without -S; without a \
                configuration file no secret is made up then",
-        apply: Apply::Alone(|typed| typed.open = true),
+        apply: Alone(|config| config.open = true),
     },
     Flag {
-        short: None,
-        long: "prefer-ipv6",
-        value: "",
+        spelling: "--prefer-ipv6",
         help: "direct mode: try the IPv6 addresses of a data centre first",
-        apply: Apply::Alone(|typed| typed.prefer_ipv6 = true),
+        apply: Alone(|config| config.prefer_ipv6 = true),
     },
     Flag {
-        short: None,
-        long: "print-links",
-        value: "",
+        spelling: "--print-links",
         help: "show the links at start even if standard output is no terminal; they hold the secret",
-        apply: Apply::Alone(|typed| typed.print_links = true),
+        apply: Alone(|config| config.print_links = true),
     },
     Flag {
-        short: None,
-        long: "qr",
-        value: "",
+        spelling: "--qr",
         help: "only for link: show a QR code of the first link too",
-        apply: Apply::Alone(|typed| typed.qr = true),
+        apply: Alone(|config| config.qr = true),
     },
     Flag {
-        short: None,
-        long: "secret-file",
-        value: " FILE",
+        spelling: "--secret-file FILE",
         help: "a file with a secret a line, spelled as for -S; # begins a comment",
-        apply: Apply::Value(apply_secret_file),
+        apply: Value(|config, text| set(&mut config.secret_file, values::file(text))),
     },
     Flag {
-        short: None,
-        long: "server",
-        value: " HOST",
+        spelling: "--server HOST",
         help: "the name or address that links show (default: this machine's public address)",
-        apply: Apply::Value(apply_server),
+        apply: Value(|config, text| set(&mut config.server, values::server(text))),
     },
     Flag {
-        short: None,
-        long: "stats-allow-net",
-        value: " NET",
+        spelling: "--state FILE",
+        help: "keep what a restart must not forget in this file and FILE.old: which handshakes were used \
+               before; appended to while running, bounded",
+        apply: Value(|config, text| set(&mut config.state, values::file(text))),
+    },
+    Flag {
+        spelling: "--stats-allow-net NET",
         help: "serve statistics to this address or network too (10.0.0.0/8), and then on all addresses; \
                repeatable",
-        apply: Apply::Value(apply_stats_net),
+        apply: Value(|config, text| {
+            add(
+                &mut config.stats_nets,
+                MAX_STATS_NETS,
+                "networks",
+                values::network(text),
+            )
+        }),
     },
     Flag {
-        short: None,
-        long: "tls-hybrid",
-        value: " on/off",
+        spelling: "--tls-hybrid on/off",
         help: "fake TLS: off never answers with a key of the hybrid group X25519MLKEM768, even if the \
                site does; default on",
-        apply: Apply::Value(apply_hybrid),
+        apply: Value(|config, text| {
+            set(&mut config.no_hybrid, values::on_or_off(text).map(|on| !on))
+        }),
     },
     Flag {
-        short: None,
-        long: "tls-skew",
-        value: " BACK[,AHEAD]",
+        spelling: "--tls-skew BACK[,AHEAD]",
         help: "fake TLS: seconds that a client's clock may be behind this one, and ahead of it; \
                default 600,3",
-        apply: Apply::Value(apply_skew),
+        apply: Value(|config, text| {
+            values::skew(&mut config.skew_back.0, &mut config.skew_ahead.0, text)
+        }),
     },
     Flag {
-        short: None,
-        long: "version",
-        value: "",
+        spelling: "--version",
         help: "print the version, exit 0",
-        apply: Apply::Alone(|typed| typed.instead = Some(Command::Version)),
+        apply: Instead(|| Command::Version),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_complete_and_distinct() {
+        for (index, flag) in FLAGS.iter().enumerate() {
+            let (spelling, help) = (flag.spelling, flag.help);
+            assert!(
+                help.len() > 10 && !help.contains(['|', '\n', '`']),
+                "{spelling}"
+            );
+            assert!(!help.contains("  ") && !help.ends_with('.'), "{spelling}");
+            let names = match flag.short() {
+                Some(letter) => format!("-{letter}, --{}", flag.long()),
+                None => format!("--{}", flag.long()),
+            };
+            assert!(
+                !flag.long().is_empty() && spelling.starts_with(&names),
+                "{spelling}"
+            );
+            let value = &spelling[names.len()..];
+            let shape_fits = match flag.apply {
+                Alone(_) | Instead(_) => value.is_empty(),
+                Optional(_) => value.starts_with("[="),
+                Value(_) => value.starts_with(' ') && value.len() > 1,
+            };
+            assert!(shape_fits, "{spelling}");
+            for other in &FLAGS[index + 1..] {
+                assert_ne!(flag.long(), other.long());
+                assert!(
+                    flag.short().is_none() || flag.short() != other.short(),
+                    "{spelling}"
+                );
+            }
+        }
+    }
+}

@@ -1,14 +1,21 @@
-//! What the values of flags may be: each function notes one value in [`Typed`] or says what was
-//! expected. Called by the rows of `flags` only.
+//! What the values of flags may be. Called by the rows of `table` only; what is refused comes back as what
+//! was expected instead.
+//!
+//! The C proxy reads wrong numbers as 0 or cuts them off, and knows -D without a port; `HOST:PORT` and
+//! `[v6]:PORT` are as its fork teleproxy takes them.
 
-use crate::operator::options::{DcOverride, Typed};
+use super::config::DcOverride;
+use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
-use mtproxy::limits::{MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_STATS_NETS};
-use mtproxy::proto::secret::{SecretEntry, parse_hex16};
-use mtproxy::proto::wire::{AdTag, DcId};
+use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
+use mtproxy::limits::{
+    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_PING_INTERVAL, MAX_PORTS, MAX_TLS_SKEW_AHEAD,
+    MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
+};
+use mtproxy::proto::wire::{AdTag, DcId, decimal};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::path::PathBuf;
 
 /// Why a value was refused.
 pub enum Wrong {
@@ -20,145 +27,169 @@ pub enum Wrong {
     Hidden(String),
 }
 
-/// A plain decimal number in `range`: no sign, no space.
+/// Sets a field to a value, if there is one.
+pub fn set<T, V: Into<T>>(field: &mut T, value: Result<V, Wrong>) -> Result<(), Wrong> {
+    *field = value?.into();
+    Ok(())
+}
+
+/// Adds a value to those of a flag that may be given `most` times.
+pub fn add<T>(
+    list: &mut Vec<T>,
+    most: usize,
+    name: &str,
+    value: Result<T, Wrong>,
+) -> Result<(), Wrong> {
+    let value = value?;
+    if list.len() >= most {
+        return Err(Wrong::Expected(format!("at most {most} {name}")));
+    }
+    list.push(value);
+    Ok(())
+}
+
+/// What was parsed; None: `what` was expected.
+fn expect<T>(parsed: Option<T>, what: &str) -> Result<T, Wrong> {
+    parsed.ok_or_else(|| Wrong::Expected(what.into()))
+}
+
+/// A number in `range`.
 pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let value = text
-        .parse()
-        .ok()
-        .filter(|value| digits && range.contains(value));
-    value.ok_or_else(|| {
-        Wrong::Expected(format!(
-            "a number from {} to {}",
-            range.start(),
-            range.end()
-        ))
+    let value = decimal(text.as_bytes()).filter(|value| range.contains(value));
+    let what = format!("a number from {} to {}", range.start(), range.end());
+    expect(value, &what)
+}
+
+fn port(text: &str, least: u16) -> Option<u16> {
+    decimal(text.as_bytes()).filter(|port| *port >= least)
+}
+
+/// -H
+pub fn client_ports(ports: &mut Vec<u16>, text: &str) -> Result<(), Wrong> {
+    for item in text.split(',') {
+        let what = "ports from 1 to 65535 with commas between (0: the kernel chooses)";
+        let port = expect(port(item, 0), what)?;
+        if port != 0 && ports.contains(&port) {
+            return Err(Wrong::Expected(format!("port {port} only once")));
+        }
+        add(ports, MAX_PORTS, "ports", Ok(port))?;
+    }
+    Ok(())
+}
+
+/// -p
+pub fn stats_ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    let ports = match text.split_once(':') {
+        None => port(text, 0).map(|port| port..=port),
+        Some((first, last)) => match (port(first, 1), port(last, 1)) {
+            (Some(first), Some(last)) if first <= last => Some(first..=last),
+            _ => None,
+        },
+    };
+    let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
+    expect(ports, what)
+}
+
+/// -S
+pub fn secret(secrets: &mut Vec<SecretEntry>, text: &str) -> Result<(), Wrong> {
+    let entry = SecretEntry::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
+    let place = |index| format!("number {}", index + 1);
+    entry.add_to(secrets, place).map_err(Wrong::Hidden)
+}
+
+/// -P
+pub fn ad_tag(text: &str) -> Result<AdTag, Wrong> {
+    let tag = parse_hex16(text.as_bytes());
+    tag.map(AdTag).ok_or_else(|| {
+        let length = text.chars().count();
+        let text = format!("expected 32 hexadecimal digits, got {length} characters");
+        Wrong::Hidden(text)
     })
 }
 
-fn port(text: &str, range: RangeInclusive<u16>) -> Option<u16> {
-    let range = u32::from(*range.start())..=u32::from(*range.end());
-    number(text, range)
-        .ok()
-        .and_then(|port| u16::try_from(port).ok())
-}
-
-pub fn apply_http_ports(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    for item in text.split(',') {
-        let Some(port) = port(item, 0..=u16::MAX) else {
-            let what = "ports from 1 to 65535 with commas between (0: the kernel chooses)";
-            return Err(Wrong::Expected(what.into()));
-        };
-        if port != 0 && typed.ports.contains(&port) {
-            return Err(Wrong::Expected(format!("port {port} only once")));
-        }
-        typed.ports.push(port);
+/// A file's name, which no error repeats if it is a secret. A path isn't taken for one in base64.
+pub fn file(text: &str) -> Result<PathBuf, Wrong> {
+    if SecretEntry::parse(text).is_ok() && !text.contains('/') {
+        let text = "expected a file's name, got a secret: that goes to -S";
+        return Err(Wrong::Hidden(text.into()));
     }
-    match typed.ports.len() <= MAX_PORTS {
-        true => Ok(()),
-        false => Err(Wrong::Expected(format!("at most {MAX_PORTS} ports"))),
-    }
+    expect((!text.is_empty()).then(|| text.into()), "a file's name")
 }
 
-pub fn apply_secret(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let entry = SecretEntry::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
-    let number = typed.secrets.len() + 1;
-    for (first, known) in (1..).zip(&typed.secrets) {
-        if let Some(clash) = entry.clash(known) {
-            let (this, other) = (numbered(number, &entry), numbered(first, known));
-            return Err(Wrong::Hidden(format!("{this} {clash} {other}")));
-        }
-    }
-    if number > MAX_SECRETS {
-        let text = format!("expected at most {} secrets", MAX_SECRETS);
-        return Err(Wrong::Hidden(text));
-    }
-    typed.secrets.push(entry);
-    Ok(())
+/// -u
+pub fn user(text: &str) -> Result<String, Wrong> {
+    let user = (!text.is_empty()).then(|| text.into());
+    expect(user, "a user's name or number")
 }
 
-/// How errors name a secret of -S: `number 2`, or `number 2 (label)`.
-pub fn numbered(number: usize, entry: &SecretEntry) -> String {
-    match &entry.label {
-        Some(label) => format!("number {number} ({label})"),
-        None => format!("number {number}"),
-    }
+/// --address
+pub fn address(text: &str) -> Result<Ipv4Addr, Wrong> {
+    let wrong = |_| Wrong::Exit(4, "an IPv4 address".into()); // the C program's exit code
+    text.parse().map_err(wrong)
 }
 
-pub fn apply_secret_file(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    if SecretEntry::parse(text).is_ok() {
-        let text = "expected a file's name, got a secret: that goes to -S".into();
-        return Err(Wrong::Hidden(text));
-    }
-    if text.is_empty() {
-        return Err(Wrong::Expected("a file's name".into()));
-    }
-    typed.secret_file = Some(text.into());
-    Ok(())
+/// --server
+pub fn server(text: &str) -> Result<String, Wrong> {
+    expect(host(text), "a name or an IP address without a port")
 }
 
-pub fn apply_user(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    if text.is_empty() {
-        return Err(Wrong::Expected("a user's name".into()));
-    }
-    typed.user = Some(text.into());
-    Ok(())
-}
-
-pub fn apply_verbosity(typed: &mut Typed, text: Option<&str>) -> Result<(), Wrong> {
-    typed.verbosity = match text {
-        Some(text) => number(text, 0..=MAX_COUNT)?,
-        None => typed.verbosity.saturating_add(1),
-    };
-    Ok(())
-}
-
-pub fn apply_address(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let address = text.parse().ok();
-    let what = || Wrong::Exit(4, "an IPv4 address".into());
-    typed.address = Some(address.ok_or_else(what)?);
-    Ok(())
-}
-
-pub fn apply_aes_pwd(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    if text.is_empty() {
-        return Err(Wrong::Expected("a file's name".into()));
-    }
-    typed.aes_pwd = Some(text.into());
-    Ok(())
-}
-
-pub fn apply_server(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let what = "a name or an IP address without a port";
-    typed.server = Some(host(text).ok_or(Wrong::Expected(what.into()))?);
-    Ok(())
-}
-
-pub fn apply_dc_override(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+/// --dc-override
+pub fn dc_override(text: &str) -> Result<DcOverride, Wrong> {
     let parsed = text.split_once(':').and_then(|(id, address)| {
         let (host, port) = host_port(address)?;
-        Some(DcOverride {
-            id: DcId(id.parse().ok().filter(|id| *id != 0 && *id != i16::MIN)?),
-            host,
-            port,
-        })
+        let id = id.parse().ok().filter(|id| *id != 0 && *id != i16::MIN)?;
+        let id = DcId(id);
+        Some(DcOverride { id, host, port })
     });
     let what = "ID:HOST:PORT with the number of a data centre, IPv6 addresses in brackets";
-    let parsed = parsed.ok_or(Wrong::Expected(what.into()))?;
-    typed.dc_overrides.push(parsed);
-    Ok(())
+    expect(parsed, what)
+}
+
+/// --mask
+pub fn mask(text: &str) -> Result<(String, u16), Wrong> {
+    expect(host_port(text), "HOST:PORT, IPv6 addresses in brackets")
+}
+
+/// -D
+pub fn domain(domains: &mut Vec<Domain>, text: &str) -> Result<(), Wrong> {
+    if SecretEntry::parse(text).is_ok() {
+        let text = "expected a domain, got a secret: that goes to -S";
+        return Err(Wrong::Hidden(text.into()));
+    }
+    let what = "HOST, HOST:PORT or [IPV6]:PORT with a name of 1 to 182 letters, digits, - _ or .";
+    let domain = expect(site(text), what)?;
+    if domains.iter().any(|known| known.name == domain.name) {
+        return Err(Wrong::Expected(format!("{} only once", domain.name)));
+    }
+    add(domains, MAX_DOMAINS, "domains", Ok(domain))
+}
+
+/// `HOST`, `HOST:PORT`, `[v6]` or `[v6]:PORT`; the name as [`parse_domain`] takes it, and not of dots alone.
+fn site(text: &str) -> Option<Domain> {
+    let (name, port) = match host_port(text) {
+        Some((name, port)) => (name, Some(port)),
+        // An IPv6 address without brackets could have a port for its last group.
+        None if text.contains(':') && !text.ends_with(']') => return None,
+        None => (host(text)?, None),
+    };
+    if name.parse::<Ipv6Addr>().is_ok() {
+        return Some(Domain { name, port });
+    }
+    let name = parse_domain(name.trim_end_matches('.')).ok()?;
+    let Domain { name, .. } = Domain::named(&name);
+    Some(Domain { name, port })
 }
 
 /// `HOST:PORT`, the host as [`host`] gives it, the port not 0.
-pub fn host_port(text: &str) -> Option<(String, u16)> {
+fn host_port(text: &str) -> Option<(String, u16)> {
     let (name, digits) = text.rsplit_once(':')?;
     // Without its brackets an IPv6 address would swallow the port.
     let named = !name.contains(':') || name.starts_with('[');
-    Some((host(name).filter(|_| named)?, port(digits, 1..=u16::MAX)?))
+    Some((host(name).filter(|_| named)?, port(digits, 1)?))
 }
 
-/// A host's name or an IP address, IPv6 with or without brackets; without them what comes back.
-pub fn host(text: &str) -> Option<String> {
+/// A host's name or an IP address. IPv6 may have brackets, which are taken off.
+fn host(text: &str) -> Option<String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
         return Some(address.to_string());
@@ -168,99 +199,249 @@ pub fn host(text: &str) -> Option<String> {
     fits.then(|| text.into())
 }
 
-pub fn apply_proxy_tag(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let tag = parse_hex16(text.as_bytes());
-    typed.ad_tag = Some(AdTag(tag.ok_or_else(|| {
-        let length = text.chars().count();
-        Wrong::Hidden(format!(
-            "expected 32 hexadecimal digits, got {length} characters"
-        ))
-    })?));
-    Ok(())
-}
-
-pub fn apply_ping_interval(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let interval = milliseconds(text).filter(|ms| (1_000..=3_600_000).contains(ms));
-    let what = || Wrong::Expected("seconds from 1 to 3600, a fraction allowed".into());
-    typed.ping_interval = Some(Duration::from_millis(interval.ok_or_else(what)?));
-    Ok(())
-}
-
-/// Seconds with up to three decimals. Floating point would take 40 KB of the binary.
-fn milliseconds(text: &str) -> Option<u64> {
+/// -T, in milliseconds: seconds with up to three decimals. Floating point would take 40 KB of the binary.
+pub fn ping_interval(text: &str) -> Result<u32, Wrong> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |s: &str| s.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
-        return None;
-    }
-    let thousandths: u64 = format!("{fraction:0<3}").parse().ok()?;
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1000)?
-        .checked_add(thousandths)
+    let most = MAX_PING_INTERVAL.as_secs() as u32;
+    let thousandths = decimal::<u32>(format!("{fraction:0<3}").as_bytes());
+    let interval = decimal::<u32>(whole.as_bytes())
+        .filter(|seconds| *seconds <= most)
+        .and_then(|seconds| Some(seconds * 1000 + thousandths.filter(|_| fraction.len() <= 3)?))
+        .filter(|interval| (1000..=most * 1000).contains(interval));
+    let what = format!("seconds from 1 to {most}, a fraction allowed");
+    expect(interval, &what)
 }
 
-pub fn apply_port(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let ports = match text.split_once(':') {
-        None => port(text, 0..=u16::MAX).map(|port| port..=port),
-        Some((first, last)) => match (port(first, 1..=u16::MAX), port(last, 1..=u16::MAX)) {
-            (Some(first), Some(last)) if first <= last => Some(first..=last),
-            _ => None,
-        },
-    };
-    let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
-    typed.stats_ports = Some(ports.ok_or(Wrong::Expected(what.into()))?);
-    Ok(())
-}
-
-pub fn apply_stats_net(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let what = "an IP address or a network, as in 10.0.0.0/8";
-    let network = Network::parse(text).ok_or(Wrong::Expected(what.into()))?;
-    if typed.stats_nets.len() >= MAX_STATS_NETS {
-        return Err(Wrong::Expected(format!(
-            "at most {MAX_STATS_NETS} networks"
-        )));
-    }
-    typed.stats_nets.push(network);
-    Ok(())
-}
-
-pub fn apply_nat_info(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
+/// --nat-info
+pub fn nat_rule(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), Wrong> {
     let rule = text.split_once(':').and_then(|(local, global)| {
-        let local: Ipv4Addr = local.parse().ok()?;
+        let local = local.parse().ok()?;
         Some((local, global.parse().ok()?))
     });
-    let Some(rule) = rule else {
-        return Err(Wrong::Expected("two IPv4 addresses, LOCAL:GLOBAL".into()));
-    };
-    if typed.nat_rules.len() >= MAX_NAT_RULES {
-        return Err(Wrong::Expected(format!("at most {MAX_NAT_RULES} rules")));
-    }
-    typed.nat_rules.push(rule);
-    Ok(())
+    expect(rule, "two IPv4 addresses, LOCAL:GLOBAL")
 }
 
-pub fn apply_buffers(typed: &mut Typed, text: &str) -> Result<(), Wrong> {
-    let shift = match text.bytes().last().map(|byte| byte.to_ascii_lowercase()) {
-        Some(b'k') => 10,
-        Some(b'm') => 20,
-        Some(b'g') => 30,
-        Some(b't') => 40,
-        _ => 0,
-    };
-    let digits = if shift == 0 {
-        text
-    } else {
-        &text[..text.len() - 1]
-    };
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let value: Option<u64> = digits.parse().ok().filter(|value| plain && *value > 0);
-    let what = "bytes as a number above 0, or one with k, m, g or t behind it";
+/// --stats-allow-net
+pub fn network(text: &str) -> Result<Network, Wrong> {
+    let network = Network::parse(text);
+    expect(network, "an IP address or a network, as in 10.0.0.0/8")
+}
+
+/// --msg-buffers-size
+pub fn bytes(text: &str) -> Result<u64, Wrong> {
+    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];
+    let with_unit = units.iter().find_map(|(unit, shift)| {
+        let digits = text.strip_suffix([*unit, unit.to_ascii_uppercase()])?;
+        Some((digits, *shift))
+    });
+    let (digits, shift) = with_unit.unwrap_or((text, 0));
+    let value = decimal::<u64>(digits.as_bytes()).filter(|value| *value > 0);
     let bytes = value.and_then(|value| value.checked_mul(1 << shift));
-    typed.buffer_bytes = Some(bytes.ok_or(Wrong::Expected(what.into()))?);
+    let what = "bytes as a number above 0, or one with k, m, g or t behind it";
+    expect(bytes, what)
+}
+
+/// --tls-skew
+pub fn skew(back: &mut u32, ahead: &mut u32, text: &str) -> Result<(), Wrong> {
+    let (first, second) = match text.split_once(',') {
+        Some((first, second)) => (first, number(second, 0..=MAX_TLS_SKEW_AHEAD)),
+        None => (text, Ok(TLS_SKEW_AHEAD)),
+    };
+    let (Ok(first), Ok(second)) = (number(first, 1..=MAX_TLS_SKEW_BACK), second) else {
+        return Err(Wrong::Expected(format!(
+            "BACK or BACK,AHEAD in seconds, from 1 to {MAX_TLS_SKEW_BACK} and from 0 to {MAX_TLS_SKEW_AHEAD}"
+        )));
+    };
+    (*back, *ahead) = (first, second);
     Ok(())
 }
 
-/// Largest number for counts: C's int.
-pub const MAX_COUNT: u32 = i32::MAX as u32;
+/// --tls-hybrid
+pub fn on_or_off(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(Wrong::Expected("on or off".into())),
+    }
+}
+
+/// -v
+pub fn verbosity(verbosity: &mut u32, text: Option<&str>) -> Result<(), Wrong> {
+    *verbosity = match text {
+        Some(text) => number(text, 0..=MAX_COUNT)?,
+        None => verbosity.saturating_add(1),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::options::{Command, Config, UsageError, parse};
+    use std::ffi::OsString;
+
+    const A: &str = "00112233445566778899aabbccddeeff";
+
+    fn try_run(line: &str) -> Result<Config, UsageError> {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Command::Run(config)) => Ok(*config),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the flags give to a server that has a secret.
+    fn config(flags: &str) -> Config {
+        try_run(&format!("-H 1 -S {A} {flags}")).unwrap_or_else(|e| panic!("{flags}: {e}"))
+    }
+
+    /// Asserts that the flag is refused on its own, with its value behind this text.
+    fn assert_wrong(flag: &str, label: &str, what: &str, values: &[&str]) {
+        for value in values {
+            let error = try_run(&format!("-H 1 -S {A} {flag}={value}")).unwrap_err();
+            let wanted = format!("{label}: expected {what}, got {value:?}");
+            assert_eq!(error, UsageError::new(wanted));
+        }
+    }
+
+    #[test]
+    fn domains() {
+        let domain = |name: &str, port| Domain {
+            name: name.into(),
+            port,
+        };
+        let flags = "-D Example.ORG. --domain a_b-c.example:8443 -D [2001:DB8::0:1] -Dx.:1 \
+                     -D [::1]:65535 -D 192.0.2.1:80";
+        let wanted = [
+            domain("example.org", None),
+            domain("a_b-c.example", Some(8443)),
+            domain("2001:db8::1", None),
+            domain("x", Some(1)),
+            domain("::1", Some(65535)),
+            domain("192.0.2.1", Some(80)),
+        ];
+        assert_eq!(config(flags).domains, wanted);
+        let long = "a".repeat(182);
+        assert_eq!(config(&format!("-D {long}.:1")).domains[0].name, long);
+        let too_long = format!("{long}b");
+        let what =
+            "HOST, HOST:PORT or [IPV6]:PORT with a name of 1 to 182 letters, digits, - _ or .";
+        let wrong = [
+            "",
+            ".",
+            "..:1",
+            "a/b",
+            "a.b:",
+            "a.b:0",
+            "a.b:65536",
+            "a.b:+1",
+            "a.b:1:2",
+            ":443",
+            "é.example",
+            "::1",
+            "2001:db8::1",
+            "[::1",
+            "::1]",
+            "[a.b]",
+            "[a.b]:1",
+            "[::1]1",
+            "[]",
+            "*.example",
+            &too_long,
+        ];
+        assert_wrong("--domain", "-D/--domain", what, &wrong);
+    }
+
+    #[test]
+    fn no_domain_twice_and_not_too_many() {
+        let many = |count: usize| -> String { (0..count).map(|i| format!("-D d{i} ")).collect() };
+        assert_eq!(config(&many(64)).domains.len(), 64);
+        for (flags, wanted) in [
+            (
+                many(65),
+                "-D/--domain: expected at most 64 domains, got \"d64\"",
+            ),
+            (
+                "-D a.b:1 -D A.B.:2".into(),
+                "-D/--domain: expected a.b only once, got \"A.B.:2\"",
+            ),
+            (
+                "-D [::1] -D [0::1]:1".into(),
+                "-D/--domain: expected ::1 only once, got \"[0::1]:1\"",
+            ),
+            (
+                format!("-D {A}"),
+                "-D/--domain: expected a domain, got a secret: that goes to -S",
+            ),
+        ] {
+            let error = try_run(&format!("-H 1 -S {A} {flags}")).unwrap_err();
+            assert_eq!(error, UsageError::new(wanted));
+        }
+    }
+
+    #[test]
+    fn masks() {
+        for (text, host, port) in [
+            ("127.0.0.1:8443", "127.0.0.1", 8443),
+            ("[::1]:1", "::1", 1),
+            ("nginx:443", "nginx", 443),
+        ] {
+            let config = config(&format!(
+                "-D a.b --mask {text} --mask-proxy-protocol --mask-max 0"
+            ));
+            assert_eq!(config.mask, Some((host.into(), port)));
+            assert_eq!((config.mask_proxy_protocol, config.mask_max.0), (true, 0));
+        }
+        assert_eq!(config("-D a.b --mask-max=1000").mask_max.0, 1000);
+        let wrong = [
+            "",
+            "nginx",
+            "443",
+            "nginx:0",
+            "nginx:",
+            "::1:443",
+            "[::1]",
+            "http://a:1",
+            "a:65536",
+        ];
+        assert_wrong(
+            "--mask",
+            "--mask",
+            "HOST:PORT, IPv6 addresses in brackets",
+            &wrong,
+        );
+        let range = "a number from 0 to 4096";
+        assert_wrong(
+            "--mask-max",
+            "--mask-max",
+            range,
+            &["", "-1", "x", "2147483648"],
+        );
+    }
+
+    #[test]
+    fn handshake_flags() {
+        for (text, wanted) in [
+            ("1", (1, 3)),
+            ("172800,86400", (172_800, 86_400)),
+            ("60,0", (60, 0)),
+        ] {
+            let config = config(&format!("-D a.b --tls-skew {text}"));
+            assert_eq!((config.skew_back.0, config.skew_ahead.0), wanted);
+        }
+        let what = "BACK or BACK,AHEAD in seconds, from 1 to 172800 and from 0 to 86400";
+        let wrong = [
+            "", "0", "172801", "1,86401", "1,", ",1", "1,2,3", "1,-1", "10m", "1.5",
+        ];
+        assert_wrong("--tls-skew", "--tls-skew", what, &wrong);
+        assert!(!config("-D a.b --tls-hybrid on").no_hybrid);
+        assert!(config("-D a.b --tls-hybrid off").no_hybrid);
+        assert_wrong(
+            "--tls-hybrid",
+            "--tls-hybrid",
+            "on or off",
+            &["", "ON", "yes", "0"],
+        );
+        assert!(config("-D a.b --allow-plain").allow_plain);
+    }
+}

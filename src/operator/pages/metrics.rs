@@ -59,10 +59,10 @@ fn clients(text: &mut Text, facts: &Facts, live: &Live) {
     let phase = |phase| ("phase", phase);
     text.sample(&[phase("handshake"), ("transport", "")], Whole(handshakes));
     for (transport, name) in [
-        (Transport::Abridged, "abridged"),
-        (Transport::Intermediate, "intermediate"),
-        (Transport::PaddedIntermediate, "padded_intermediate"),
-        (Transport::Http, "http"),
+        (Some(Transport::Abridged), "abridged"),
+        (Some(Transport::Intermediate), "intermediate"),
+        (Some(Transport::PaddedIntermediate), "padded_intermediate"),
+        (None, "http"),
     ] {
         let open = sum(&live.traffic, &|t| t.transport == transport, open);
         text.sample(&[phase("open"), ("transport", name)], Whole(open));

@@ -13,16 +13,18 @@ mod stats_page;
 
 use crate::base::lock;
 use crate::base::lock::Mutex;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use mtproxy::formats::cidr::Network;
-use mtproxy::limits::{MAX_HTTP_HEAD, STATS_CONNECTIONS, STATS_LIFETIME};
+use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME};
 use mtproxy::proto::http::{self, Answer, Method, Request, Status};
 
-use crate::base::{clock, log, threads};
+use crate::base::buffers::Buffer;
+use crate::base::http::{Input, NoHead};
+use crate::base::{clock, log, net, threads};
 use crate::operator::pages::live::Live;
 pub use crate::operator::pages::live::{Facts, FileFacts};
 use crate::stats::STATS;
@@ -81,7 +83,7 @@ fn admit(socket: TcpStream, peer: IpAddr, site: &Arc<Site>) {
     site.enter();
     let for_thread = site.clone();
     let spawned = threads::spawn("stats", move || {
-        threads::guarded(|| serve(&for_thread, socket, peer));
+        threads::guarded(|| serve(&for_thread, &socket, peer));
         for_thread.leave();
     });
     if let Err(e) = spawned {
@@ -91,32 +93,30 @@ fn admit(socket: TcpStream, peer: IpAddr, site: &Arc<Site>) {
 }
 
 /// Serves one connection to its end.
-fn serve(site: &Site, socket: TcpStream, peer: IpAddr) {
-    let mut asker = Asker {
-        socket,
-        deadline: Instant::now() + STATS_LIFETIME,
-        bytes: Vec::new(),
-    };
+fn serve(site: &Site, socket: &TcpStream, peer: IpAddr) {
+    let deadline = Instant::now() + STATS_LIFETIME;
+    let mut small = [0; READ_SMALL];
+    let mut input = Input::new(&mut small, 0);
     loop {
-        let reply = match asker.next_head() {
-            Ok(Some(len)) => {
-                let rest = asker.bytes.split_off(len);
-                let head = std::mem::replace(&mut asker.bytes, rest);
-                answer(site, &head, peer)
+        let reply = match input.head(deadline, socket) {
+            Ok(len) => {
+                let received = std::mem::take(&mut input.bytes);
+                input.bytes.append(&received.filled()[len..]);
+                answer(site, received, len, peer)
             }
-            Ok(None) => return,
-            Err(status) => Reply::error(status),
+            Err(NoHead::Refused(status)) => Reply::error(status),
+            Err(NoHead::NotHttp | NoHead::Io(_)) => return,
         };
         let counter = match reply.status {
             Status::OK => &STATS.stats_requests,
             _ => &STATS.stats_refusals,
         };
         counter.add(1);
-        if asker.send(&reply).is_none() {
+        if net::write_before(deadline, socket, reply.encode().as_bytes()).is_err() {
             return;
         }
         if !reply.keep_alive {
-            return asker.finish();
+            return input.finish(deadline, socket);
         }
     }
 }
@@ -142,10 +142,26 @@ impl Reply {
             body: http::error_page(status),
         }
     }
+
+    fn encode(&self) -> String {
+        let head = Answer {
+            status: self.status,
+            content_type: self.content_type,
+            keep_alive: self.keep_alive,
+            length: self.body.len(),
+            more: "",
+        };
+        let mut text = head.head(clock::unix());
+        if !self.head_only {
+            text.push_str(&self.body);
+        }
+        text
+    }
 }
 
-fn answer(site: &Site, head: &[u8], peer: IpAddr) -> Reply {
-    let request = match Request::parse(head) {
+/// Answers the request whose head is the first `len` bytes of `received`.
+fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Reply {
+    let request = match Request::parse(&received.filled()[..len]) {
         Ok(request) => request,
         Err(status) => return Reply::error(status),
     };
@@ -158,20 +174,22 @@ fn answer(site: &Site, head: &[u8], peer: IpAddr) -> Reply {
             ..Reply::error(Status::NOT_IMPLEMENTED)
         };
     }
+    let keep_alive = request.keep_alive;
     let (content_type, render): (_, fn(&Facts, &Live) -> String) = match request.target {
         b"/stats" => ("text/plain", stats_page::render),
         b"/metrics" => ("text/plain; version=0.0.4", metrics::render),
         _ => {
             return Reply {
-                keep_alive: request.keep_alive,
+                keep_alive,
                 ..Reply::error(Status::NOT_FOUND)
             };
         }
     };
+    drop(received); // the pages say how many buffers are in use
     Reply {
         status: Status::OK,
         content_type,
-        keep_alive: request.keep_alive,
+        keep_alive,
         head_only: false,
         body: render(&site.facts, &Live::collect(&site.facts)),
     }
@@ -189,93 +207,6 @@ fn may_ask(allowed: &[Network], peer: IpAddr, request: &Request) -> bool {
     ]
     .contains(&peer);
     allowed.iter().any(|network| network.contains(peer)) || (is_here && !is_passed_on())
-}
-
-/// The other side, and what it has sent that is not answered yet.
-struct Asker {
-    socket: TcpStream,
-    deadline: Instant,
-    bytes: Vec<u8>,
-}
-
-impl Asker {
-    /// Length of the head that `bytes` begin with then. None: the connection has ended, or is to end
-    /// without an answer.
-    fn next_head(&mut self) -> Result<Option<usize>, Status> {
-        let mut searched = 0;
-        loop {
-            match self.bytes.first_chunk::<4>() {
-                Some(first) if !http::is_request(first) => return Ok(None),
-                Some(_) => match http::head_len(&self.bytes, searched)? {
-                    Some(len) => return Ok(Some(len)),
-                    None => searched = self.bytes.len(),
-                },
-                None => {}
-            }
-            if self.read_more().is_none() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Reads at least one byte before the deadline.
-    fn read_more(&mut self) -> Option<()> {
-        let mut some = [0; 1024];
-        let room = MAX_HTTP_HEAD.saturating_sub(self.bytes.len());
-        let room = room.clamp(1, some.len());
-        loop {
-            self.socket.set_read_timeout(Some(self.left()?)).ok()?;
-            match self.socket.read(&mut some[..room]) {
-                Ok(0) => return None,
-                Ok(n) => {
-                    self.bytes.extend_from_slice(&some[..n]);
-                    return Some(());
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Writes the whole reply before the deadline.
-    fn send(&mut self, reply: &Reply) -> Option<()> {
-        let head = Answer {
-            status: reply.status,
-            content_type: reply.content_type,
-            keep_alive: reply.keep_alive,
-            length: reply.body.len(),
-            more: "",
-        };
-        let mut text = head.head(clock::unix());
-        if !reply.head_only {
-            text.push_str(&reply.body);
-        }
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            self.socket.set_write_timeout(Some(self.left()?)).ok()?;
-            match self.socket.write(rest) {
-                Ok(n) => rest = &rest[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
-        Some(())
-    }
-
-    /// Says that nothing more comes, and takes what does: closing with bytes unread would make the
-    /// kernel drop the answer that is on its way.
-    fn finish(mut self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
-        while self.read_more().is_some() {
-            self.bytes.clear();
-        }
-    }
-
-    #[inline(never)]
-    fn left(&self) -> Option<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,6 @@ use crate::base::threads;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use mtproxy::proto::transport::Transport;
-
 use crate::operator::pages::live::{Facts, FileFacts, Live, open, sum};
 use crate::stats::{self, Close, PENDING, STATS, Traffic};
 
@@ -162,7 +160,7 @@ fn proxy(page: &mut String, facts: &Facts, live: &Live) {
             threads::PANICS.value(),
             STATS.connections_failed_lru.value(),
             STATS.connections_failed_flood.value(),
-            sum(&live.traffic, &|t| t.transport == Transport::Http, open),
+            sum(&live.traffic, &|t| t.transport.is_none(), open),
             PENDING.value().into(),
             http_queries,
             STATS.http_bad_headers.value(),

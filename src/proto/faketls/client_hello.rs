@@ -1,5 +1,5 @@
-//! The ClientHello: how far it has come, what it says, and whether it proves a secret (protocol.md
-//! 5.1, 5.2; RFC 8446 4.1.2).
+//! The ClientHello: whether it is complete, what it asks for, and whether it proves a secret
+//! (protocol.md 5.1, 5.2; RFC 8446 4.1.2). Called by the door.
 //!
 //! The bytes come from strangers, browsers and scanners among them: anything is possible.
 
@@ -15,20 +15,19 @@ use crate::proto::faketls::fields::Fields;
 use crate::proto::faketls::record::HEADER;
 use crate::proto::secret::Secret;
 
-/// How far what has come is a ClientHello.
+/// What the bytes received so far are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It is something else.
+    /// No ClientHello.
     NotAHello,
-    /// It may become one.
+    /// The beginning of what may be one.
     Incomplete,
-    /// It is one, of so many bytes: all its records with their headers.
+    /// A ClientHello of so many bytes: all its records with their headers.
     Complete(usize),
 }
 
-/// Looks at all bytes that have come, none included, and judges at the first byte that tells. A hello
-/// ends with the record that brings the last byte of the handshake message; what else that record
-/// holds belongs to it.
+/// Judges all bytes received so far (there may be none) as early as a byte decides it. A hello ends with
+/// the record that holds the last byte of the handshake message, whatever else that record holds.
 pub fn progress(bytes: &[u8]) -> Progress {
     let mut rest = bytes;
     let mut message = MessageStart::default();
@@ -63,8 +62,8 @@ pub fn progress(bytes: &[u8]) -> Progress {
     Progress::NotAHello
 }
 
-/// Whether the bytes that are there may start a record of a hello. Telegram clients put `03 01` into
-/// the first, OpenSSL and others `03 03` into all but that, Java into that too.
+/// Whether these bytes may begin a record of a hello. Telegram clients write version `03 01` in the
+/// first record, OpenSSL and others `03 03` in all later ones, Java in the first too.
 fn may_be_header(bytes: &[u8]) -> bool {
     let mut all = bytes.iter().copied();
     let mut next_is = |fits: fn(u8) -> bool| all.next().is_none_or(fits);
@@ -98,16 +97,16 @@ impl MessageStart {
         self.there == 0 || kind == CLIENT_HELLO
     }
 
-    /// Of the message with its header; bytes that are not there yet count as zero.
+    /// Length of the message with its header; bytes that have not come yet count as zero.
     fn least_length(&self) -> usize {
         let [_, a, b, c] = self.bytes;
         (u32::from_be_bytes([0, a, b, c]) as usize).saturating_add(4)
     }
 }
 
-/// A complete hello as one record, which the digest is made over: borrowed if it came so, else rebuilt
-/// as `16 03 01`, the sum of the lengths, and all bodies. `wire` is what [`progress`] called complete;
-/// None if it isn't.
+/// A complete hello as one record, which is what the digest is made over: borrowed if it came as one,
+/// otherwise rebuilt as `16 03 01`, the sum of the lengths, and all bodies. None if [`progress`] doesn't
+/// call `wire` complete.
 pub fn as_one_record(wire: &[u8]) -> Option<Cow<'_, [u8]>> {
     if progress(wire) != Progress::Complete(wire.len()) {
         return None;
@@ -169,8 +168,9 @@ pub fn is_same_name(name: &[u8], domain: &str) -> bool {
     no_dot(name).eq_ignore_ascii_case(no_dot(domain.as_bytes()))
 }
 
-/// The host that anybody's hello in one record asks for, also one that is cut behind the name; as
-/// [`ClientHello::server_name`] for a client's: browsers of any age are to see the site that they mean.
+/// The host that a hello in one record asks for; None if none is, if its name is empty or has a zero
+/// byte. Works for any hello, even one that is cut off after the name: a visitor is shown the site that
+/// it asks for.
 pub fn server_name(record: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields::new(record.get(RANDOM_END..)?);
     fields.vector8()?; // session id
@@ -189,10 +189,13 @@ pub fn server_name(record: &[u8]) -> Option<&[u8]> {
 /// A hello that might be a Telegram client's.
 pub struct ClientHello<'a> {
     record: &'a [u8],
-    random: &'a [u8; 32],
-    session_id: &'a [u8; 32],
+    /// The digest, by which a client proves its secret.
+    pub random: &'a [u8; 32],
+    /// What the ServerHello repeats.
+    pub session_id: &'a [u8; 32],
     ciphers: &'a [[u8; 2]],
-    first_cipher: Cipher,
+    /// The cipher of TLS 1.3 that the client prefers: all others and GREASE are passed over.
+    pub first_cipher: Cipher,
     key_shares: &'a [u8],
 }
 
@@ -238,32 +241,6 @@ impl<'a> ClientHello<'a> {
         Some(hello)
     }
 
-    /// The digest, by which a client proves its secret.
-    pub fn random(&self) -> &'a [u8; 32] {
-        self.random
-    }
-
-    /// What the answer repeats.
-    pub fn session_id(&self) -> &'a [u8; 32] {
-        self.session_id
-    }
-
-    /// The host that is asked for. None if none is, if its name is empty or has a zero byte.
-    pub fn server_name(&self) -> Option<&'a [u8]> {
-        server_name(self.record)
-    }
-
-    /// Whether it asks for `domain`.
-    pub fn names(&self, domain: &str) -> bool {
-        self.server_name()
-            .is_some_and(|name| is_same_name(name, domain))
-    }
-
-    /// The cipher of TLS 1.3 that the client likes most: all others and GREASE are passed over.
-    pub fn first_cipher(&self) -> Cipher {
-        self.first_cipher
-    }
-
     /// Whether `cipher` is in the client's list.
     pub fn offers(&self, cipher: Cipher) -> bool {
         self.ciphers.contains(&cipher.to_wire())
@@ -289,9 +266,9 @@ impl<'a> ClientHello<'a> {
         false
     }
 
-    /// The time that the client claims, unix seconds, if the digest is right under `secret`. How long
-    /// it takes doesn't tell how much of it is. The last 4 bytes of the digest are the time's mask:
-    /// change them, and the digest is still right for another time.
+    /// The time that the client claims, unix seconds, if the digest is right for `secret`. The running
+    /// time doesn't tell how many bytes of it are. The last 4 bytes of the digest are XORed with the
+    /// time: changed on the way, they stay right, for another time.
     #[inline(never)] // the hash's stack is not the caller's
     pub fn verify(&self, secret: &Secret) -> Option<u32> {
         let (before, after) = (
@@ -322,7 +299,7 @@ fn host_name(list: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// HMAC-SHA256 of all `parts` behind each other, with the 16 bytes of the secret as key.
+/// HMAC-SHA256 of the `parts` one after the other, with the 16 bytes of the secret as key.
 pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     // A key is padded with zeros to the hash's block (RFC 2104).
     let mut key = [0; 64];
@@ -333,12 +310,13 @@ pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// Where the random stands in a hello of one record.
+/// Where the random begins in a hello of one record.
 pub const RANDOM_AT: usize = 11;
 /// And where it ends.
 pub const RANDOM_END: usize = 43;
 /// Extension numbers.
 pub(super) const SERVER_NAME: u16 = 0x0000;
+pub(super) const SUPPORTED_VERSIONS: u16 = 0x002b;
 pub(super) const KEY_SHARE: u16 = 0x0033;
 /// Groups of key shares, and the bytes of a client's.
 pub(super) const X25519_GROUP: u16 = 0x001d;
@@ -368,7 +346,7 @@ mod tests {
         Secret::new(v.array(key))
     }
 
-    /// All that stands between a stranger and our answer but for the clock.
+    /// All checks that a stranger has to pass but the clock's.
     fn stamp(wire: &[u8], secret: &Secret) -> Option<u32> {
         let Complete(length) = progress(wire) else {
             return None;
@@ -426,11 +404,11 @@ mod tests {
             let record = as_one_record(&wire).unwrap();
             assert!(matches!(record, Cow::Borrowed(_)));
             let hello = ClientHello::parse(&record).unwrap();
-            assert_eq!(hello.random()[..], vector(&v, name, "client_random"));
-            assert_eq!(hello.session_id()[..], vector(&v, name, "sid"));
-            assert_eq!(hello.server_name(), Some(&b"example.com"[..]));
+            assert_eq!(hello.random[..], vector(&v, name, "client_random"));
+            assert_eq!(hello.session_id[..], vector(&v, name, "sid"));
+            assert_eq!(server_name(&record), Some(&b"example.com"[..]));
             let chosen = vector(&v, name, "chosen_cipher_suite");
-            assert_eq!(hello.first_cipher().to_wire()[..], chosen);
+            assert_eq!(hello.first_cipher.to_wire()[..], chosen);
             assert!(hello.offers(Cipher::ChaCha20) && hello.has_x25519_share());
             assert_eq!(hello.has_hybrid_share(), name == "hello_mlkem768");
             let right = secret(&v, &format!("client_hellos.{name}.secret"));
@@ -584,9 +562,7 @@ mod tests {
             made(&[0x13, 1], &[&head, name].concat())
         };
         let asks = |name: &str, domain: &str| {
-            ClientHello::parse(&named(name.as_bytes()))
-                .unwrap()
-                .names(domain)
+            server_name(&named(name.as_bytes())).is_some_and(|name| is_same_name(name, domain))
         };
         assert!(asks("example.com", "example.com"));
         assert!(asks("ExAmple.COM", "exaMple.com"));
@@ -596,10 +572,7 @@ mod tests {
         assert!(!asks("example.org", "example.com"));
         assert!(!asks("xexample.com", "example.com"));
         assert!(!asks("", ""));
-        let name = |wire: &[u8]| {
-            let hello = ClientHello::parse(wire).unwrap();
-            hello.server_name().map(|n| n.to_vec())
-        };
+        let name = |wire: &[u8]| server_name(wire).map(|n| n.to_vec());
         assert_eq!(name(&named(b"a.b")), Some(b"a.b".to_vec()));
         assert_eq!(name(&named(b"")), None);
         assert_eq!(name(&named(b"a\0b")), None);
@@ -616,7 +589,7 @@ mod tests {
     #[test]
     fn ciphers_in_the_clients_order() {
         let first =
-            |ciphers: &[u8]| ClientHello::parse(&made(ciphers, &[])).map(|h| h.first_cipher());
+            |ciphers: &[u8]| ClientHello::parse(&made(ciphers, &[])).map(|h| h.first_cipher);
         let apple = [0xaa, 0xaa, 0x13, 3, 0x13, 1, 0x13, 2, 0xc0, 0x2c];
         assert_eq!(first(&apple), Some(Cipher::ChaCha20));
         assert_eq!(first(&[0x1a, 0x1a, 0x13, 2]), Some(Cipher::Aes256));

@@ -1,6 +1,6 @@
 //! Reading of TLS fields: big-endian numbers, and vectors with their length before them (RFC 8446 3).
 //!
-//! A read takes exactly what it names or gives None; after that the place is of no use.
+//! A read consumes exactly what it names or returns None; after None the position is undefined.
 
 /// Reads from the front of a slice.
 #[derive(Clone, Copy)]

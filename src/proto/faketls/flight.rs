@@ -1,12 +1,12 @@
-//! The first flight of a real server: its ServerHello in clear, then records of which only the length
-//! can be seen (RFC 8446 4.1.3).
+//! The first flight of a real server: its ServerHello in clear, then encrypted records, of which only
+//! the length can be seen (RFC 8446 4.1.3). Called by the mask thread.
 //!
 //! The bytes come from whatever listens at the site: anything is possible.
 
 use core::fmt;
 
 use crate::proto::faketls::client_hello::{
-    Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, X25519_GROUP,
+    Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, SUPPORTED_VERSIONS, X25519_GROUP,
 };
 use crate::proto::faketls::fields::Fields;
 use crate::proto::faketls::record::HEADER;
@@ -17,15 +17,15 @@ use crate::proto::faketls::server_hello::Look;
 pub struct Flight {
     /// What its ServerHello chose.
     pub look: Look,
-    /// Bytes that one encrypted record takes to be as long as all of the server's with their headers:
-    /// the payload of that one.
+    /// Payload of the one encrypted record that would be as long as all of the server's together with
+    /// their headers.
     pub encrypted: usize,
 }
 
 /// Why what a server sent can't be imitated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unusable {
-    /// Not a byte.
+    /// It sent nothing.
     Nothing,
     /// A TLS alert with this description.
     Alert(u8),
@@ -57,8 +57,8 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Reads what has come in answer to `sent`, a hello in one record. Complete only when the server has
-/// fallen silent: each further record makes `encrypted` longer.
+/// Reads what a server sent after `sent`, a hello in one record. To be called when the server has fallen
+/// silent: each further record makes `encrypted` longer.
 pub fn read(flight: &[u8], sent: &[u8]) -> Result<Flight, Unusable> {
     if flight.is_empty() {
         return Err(Unusable::Nothing);
@@ -147,7 +147,7 @@ impl<'a> Message<'a> {
         Some(message)
     }
 
-    /// None if a client that sent `sent` would not go on with this.
+    /// None if a client that sent `sent` would not continue after this.
     fn look(&self, extensions: &Extensions, sent: &[u8]) -> Option<Look> {
         let asked = ClientHello::parse(sent)?;
         let cipher = Cipher::from_wire(self.cipher)?;
@@ -156,7 +156,7 @@ impl<'a> Message<'a> {
             (HYBRID_GROUP, 1120) if asked.has_hybrid_share() => true,
             _ => return None,
         };
-        let fits = asked.offers(cipher) && self.session_id == asked.session_id();
+        let fits = asked.offers(cipher) && self.session_id == asked.session_id;
         fits.then_some(Look {
             cipher,
             hybrid,
@@ -196,7 +196,6 @@ impl Extensions {
 }
 
 const SERVER_HELLO: u8 = 2;
-const SUPPORTED_VERSIONS: u16 = 0x002b;
 /// The random that makes a ServerHello a HelloRetryRequest.
 const RETRY_REQUEST: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,

@@ -1,5 +1,5 @@
-//! What is known of a site's first flight, and how a client is answered with it (protocol.md 5.4,
-//! 5.5). Filled by the mask thread's probes, asked for each fake-TLS client.
+//! What is known of a site's first flights, and what ours looks like accordingly (protocol.md 5.4, 5.5).
+//! Filled by the mask thread's probes, asked for each fake-TLS client.
 
 use alloc::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::proto::faketls::client_hello::ClientHello;
 use crate::proto::faketls::flight::Flight;
 use crate::proto::faketls::probe::Kind;
 use crate::proto::faketls::record::HEADER;
-use crate::proto::faketls::server_hello::{CHANGE_CIPHER, Look, answer_len};
+use crate::proto::faketls::server_hello::{CHANGE_CIPHER, Look, first_flight_len};
 
 /// What is known of a site; nothing at first.
 #[derive(Default)]
@@ -42,11 +42,10 @@ impl Model {
         }
     }
 
-    /// Notes the flight that a hello of this kind was answered with; `first_read` bytes of it came
-    /// first.
+    /// Notes a flight that followed a hello of this kind, and how many bytes of it the first read gave.
     pub fn note(&mut self, kind: Kind, flight: &Flight, first_read: usize) {
         let Flight { look, encrypted } = *flight;
-        let whole = answer_len(&look, encrypted);
+        let whole = first_flight_len(&look, encrypted);
         let split = Some(first_read).filter(|at| *at < whole && is_deliberate(&look, *at));
         if let Some(ring) = self.seen.get_mut(kind.index()) {
             if ring.len() >= FLIGHTS_KEPT {
@@ -61,8 +60,9 @@ impl Model {
         }
     }
 
-    /// How to answer this client as the site would: a cipher that it offers, and a hybrid key share only
-    /// if it sent one and `hybrid_allowed`. Which of the lengths that were seen is up to `random`.
+    /// The flight that the site would send to this client: with a cipher that the client offers, and a
+    /// hybrid key share only if it sent one and `hybrid_allowed`. `random` chooses among the lengths that
+    /// were seen.
     pub fn choose(&self, hello: &ClientHello, hybrid_allowed: bool, random: u32) -> Choice {
         let kind = Kind::of(hello);
         let site = self.latest(kind, random).unwrap_or(Choice {
@@ -101,16 +101,16 @@ impl Model {
         // The earliest: two writes of a server may well have been read as one.
         let split = same().filter_map(|seen| seen.split).min();
         Some(Choice {
-            split: split.filter(|at| *at < answer_len(&look, drawn.flight)),
+            split: split.filter(|at| *at < first_flight_len(&look, drawn.flight)),
             ..*drawn
         })
     }
 }
 
-/// Whether a server may have ended a write there: behind its ServerHello or ChangeCipherSpec, or with
+/// Whether a server may have ended a write there: after its ServerHello or ChangeCipherSpec, or with
 /// a full buffer. Anywhere else the network has cut its flight, and will cut ours.
 fn is_deliberate(look: &Look, at: usize) -> bool {
-    let encrypted = answer_len(look, 0).saturating_sub(HEADER);
+    let encrypted = first_flight_len(look, 0).saturating_sub(HEADER);
     let ends = [encrypted, encrypted.saturating_sub(CHANGE_CIPHER.len())];
     ends.contains(&at) || (at > 0 && at.is_multiple_of(1024))
 }

@@ -1,20 +1,21 @@
-//! What the mask thread asks a site, and what it makes of the answer: ClientHellos as today's clients
-//! send them (protocol.md 5.1, 5.5), for real servers.
+//! What the mask thread sends to a site, and what it learns: ClientHellos as today's clients send them
+//! (protocol.md 5.1, 5.5), for real servers.
 //!
-//! What the server says is read by `flight` and remembered by `model`.
+//! The server's flight is read by `flight` and remembered by `model`.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::proto::faketls::client_hello::{
     CLIENT_HELLO, Cipher, ClientHello, HANDSHAKE, HYBRID_GROUP, KEY_SHARE, SERVER_NAME,
-    X25519_GROUP,
+    SUPPORTED_VERSIONS, X25519_GROUP,
 };
 use crate::proto::faketls::server_hello::public_key;
 
 pub use crate::proto::faketls::flight::{Flight, Unusable, read};
 pub use crate::proto::faketls::model::{Choice, Model};
 
-/// Kinds of hello that servers answer differently.
+/// Kinds of hello that servers respond to differently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Kind {
     /// Whether it has a key share of X25519MLKEM768.
@@ -36,7 +37,7 @@ impl Kind {
 
     /// The kind of a client's hello.
     pub fn of(hello: &ClientHello) -> Kind {
-        kind(hello.has_hybrid_share(), hello.first_cipher())
+        kind(hello.has_hybrid_share(), hello.first_cipher)
     }
 
     /// Its place in [`Kind::ALL`].
@@ -51,33 +52,27 @@ const fn kind(hybrid: bool, first: Cipher) -> Kind {
 }
 
 /// A source of random bytes: fills what it is given.
-type Random<'a> = &'a mut dyn FnMut(&mut [u8]);
+type Fill<'a> = &'a mut dyn FnMut(&mut [u8]);
 
 /// A hello that asks for `domain`, in one record: with a hybrid key share 1710 to 1806 bytes and the
 /// domain's, like a phone's; without one 517 bytes, like those before 2024. `random` gives random bytes.
-pub fn hello(domain: &str, kind: Kind, random: Random) -> Vec<u8> {
-    let mut body = Vec::from([3, 3]);
-    body.extend(random_array::<32>(random));
-    body.push(32);
-    body.extend(random_array::<32>(random));
-    put_vector(&mut body, &ciphers(kind.first, random));
-    body.extend([1, 0]);
+pub fn hello(domain: &str, kind: Kind, random: Fill) -> Vec<u8> {
+    let digest: [u8; 32] = random_array(random);
+    let session_id: [u8; 32] = random_array(random);
+    let ciphers = vector(&ciphers(kind.first, random));
+    let start = [&[3, 3][..], &digest, &[32], &session_id, &ciphers, &[1, 0]].concat();
     let mut extensions = extensions(domain, kind, random);
     if !kind.hybrid {
-        let rest = OLD_LEN.saturating_sub(body.len().saturating_add(extensions.len()));
-        let zeros = Vec::from_iter(core::iter::repeat_n(0, rest));
-        put_extension(&mut extensions, PADDING, &zeros);
+        let rest = OLD_LEN.saturating_sub(start.len().saturating_add(extensions.len()));
+        extensions.extend(extension(PADDING, &vec![0; rest]));
     }
-    put_vector(&mut body, &extensions);
-    let mut out = Vec::from([HANDSHAKE, 3, 1]);
-    put_length(&mut out, body.len().saturating_add(4));
-    out.extend([CLIENT_HELLO, 0]);
-    put_vector(&mut out, &body);
-    out
+    let body = vector(&[start, vector(&extensions)].concat());
+    let message = vector(&[&[CLIENT_HELLO, 0][..], &body].concat());
+    [&[HANDSHAKE, 3, 1][..], &message].concat()
 }
 
 /// GREASE (RFC 8701), those of TLS 1.3, then those of TLS 1.2.
-fn ciphers(first: Cipher, random: Random) -> Vec<u8> {
+fn ciphers(first: Cipher, random: Fill) -> Vec<u8> {
     let modern = match first {
         Cipher::Aes128 => [Cipher::Aes128, Cipher::Aes256, Cipher::ChaCha20],
         Cipher::Aes256 => [Cipher::Aes256, Cipher::ChaCha20, Cipher::Aes128],
@@ -90,9 +85,9 @@ fn ciphers(first: Cipher, random: Random) -> Vec<u8> {
 }
 
 /// In random order, between two GREASE extensions.
-fn extensions(domain: &str, kind: Kind, random: Random) -> Vec<u8> {
+fn extensions(domain: &str, kind: Kind, random: Fill) -> Vec<u8> {
     let mut all = Vec::from_iter(ALWAYS.iter().map(|extension| extension.to_vec()));
-    all.push(server_name(domain));
+    all.push(name_extension(domain));
     all.push(versions(random));
     let group = grease(random);
     all.push(groups(kind, group));
@@ -120,51 +115,43 @@ fn extensions(domain: &str, kind: Kind, random: Random) -> Vec<u8> {
 }
 
 /// RFC 6066 3; a dot at the end is not sent.
-fn server_name(domain: &str) -> Vec<u8> {
+fn name_extension(domain: &str) -> Vec<u8> {
     let name = domain.strip_suffix('.').unwrap_or(domain);
-    let mut entry = Vec::from([0]);
-    put_vector(&mut entry, name.as_bytes());
-    let mut list = Vec::new();
-    put_vector(&mut list, &entry);
-    extension(SERVER_NAME, &list)
+    let host = [&[0][..], &vector(name.as_bytes())].concat();
+    extension(SERVER_NAME, &vector(&host))
 }
 
 /// TLS 1.3 and 1.2.
-fn versions(random: Random) -> Vec<u8> {
+fn versions(random: Fill) -> Vec<u8> {
     let [high, low] = grease(random);
     extension(SUPPORTED_VERSIONS, &[6, high, low, 3, 4, 3, 3])
 }
 
 fn groups(kind: Kind, grease: [u8; 2]) -> Vec<u8> {
-    let mut list = Vec::from(grease);
-    if kind.hybrid {
-        list.extend(HYBRID_GROUP.to_be_bytes());
-    }
-    list.extend(X25519_GROUP.to_be_bytes());
-    list.extend([0, 0x17, 0, 0x18]);
-    let mut content = Vec::new();
-    put_vector(&mut content, &list);
-    extension(SUPPORTED_GROUPS, &content)
+    let hybrid = HYBRID_GROUP.to_be_bytes();
+    let hybrid = if kind.hybrid { &hybrid[..] } else { &[] };
+    let others = [&X25519_GROUP.to_be_bytes()[..], &[0, 0x17, 0, 0x18]].concat();
+    extension(
+        SUPPORTED_GROUPS,
+        &vector(&[&grease, hybrid, &others].concat()),
+    )
 }
 
 /// A byte of GREASE, then real keys: servers compute with them.
-fn key_shares(kind: Kind, grease: [u8; 2], random: Random) -> Vec<u8> {
-    let mut list = Vec::from(grease);
-    put_vector(&mut list, &[0]);
+fn key_shares(kind: Kind, grease: [u8; 2], random: Fill) -> Vec<u8> {
+    let mut list = [&grease[..], &vector(&[0])].concat();
     if kind.hybrid {
         list.extend(HYBRID_GROUP.to_be_bytes());
-        put_vector(&mut list, &hybrid_share(random));
+        list.extend(vector(&hybrid_share(random)));
     }
     list.extend(X25519_GROUP.to_be_bytes());
-    put_vector(&mut list, &public_key(random_array(random)));
-    let mut content = Vec::new();
-    put_vector(&mut content, &list);
-    extension(KEY_SHARE, &content)
+    list.extend(vector(&public_key(random_array(random))));
+    extension(KEY_SHARE, &vector(&list))
 }
 
 /// A key of ML-KEM-768 (FIPS 203: 768 coefficients of 12 bits, which servers check to be below 3329,
 /// and a seed of 32 bytes), then one of X25519.
-fn hybrid_share(random: Random) -> Vec<u8> {
+fn hybrid_share(random: Fill) -> Vec<u8> {
     let mut share = Vec::new();
     for _ in 0..768 / 2 {
         let [a0, a1, b0, b1] = random_array(random);
@@ -179,50 +166,39 @@ fn hybrid_share(random: Random) -> Vec<u8> {
 }
 
 /// Encrypted ClientHello as those send it who know no key of the site: random bytes, 144 to 240 of
-/// them, behind HKDF-SHA256, AES-128-GCM and an X25519 key.
-fn encrypted_hello(random: Random) -> Vec<u8> {
+/// them, after HKDF-SHA256, AES-128-GCM and an X25519 key.
+fn encrypted_hello(random: Fill) -> Vec<u8> {
     let [id, steps] = random_array(random);
-    let mut content = Vec::from([0, 0, 1, 0, 1, id]);
-    put_vector(&mut content, &public_key(random_array(random)));
+    let key = vector(&public_key(random_array(random)));
     let length = usize::from(steps & 3)
         .saturating_mul(32)
         .saturating_add(144);
-    let mut sealed = Vec::from_iter(core::iter::repeat_n(0, length));
+    let mut sealed = vec![0; length];
     random(&mut sealed);
-    put_vector(&mut content, &sealed);
+    let content = [&[0, 0, 1, 0, 1, id][..], &key, &vector(&sealed)].concat();
     extension(ENCRYPTED_HELLO, &content)
 }
 
 /// A value that servers must ignore.
-fn grease(random: Random) -> [u8; 2] {
+fn grease(random: Fill) -> [u8; 2] {
     let [byte] = random_array(random);
     [byte & 0xf0 | 0x0a; 2]
 }
 
-fn random_array<const N: usize>(random: Random) -> [u8; N] {
+fn random_array<const N: usize>(random: Fill) -> [u8; N] {
     let mut out = [0; N];
     random(&mut out);
     out
 }
 
 fn extension(number: u16, content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_extension(&mut out, number, content);
-    out
+    [&number.to_be_bytes()[..], &vector(content)].concat()
 }
 
-fn put_extension(out: &mut Vec<u8>, number: u16, content: &[u8]) {
-    out.extend(number.to_be_bytes());
-    put_vector(out, content);
-}
-
-fn put_vector(out: &mut Vec<u8>, content: &[u8]) {
-    put_length(out, content.len());
-    out.extend_from_slice(content);
-}
-
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
+/// The bytes with their length before them.
+fn vector(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    [&length.to_be_bytes()[..], content].concat()
 }
 
 /// Body of a hello of 517 bytes without its extensions' length and the padding's header.
@@ -255,14 +231,13 @@ const APPLICATION_SETTINGS: [u8; 9] = *b"\x44\xcd\0\x05\0\x03\x02h2";
 
 const SUPPORTED_GROUPS: u16 = 0x000a;
 const PADDING: u16 = 0x0015;
-const SUPPORTED_VERSIONS: u16 = 0x002b;
 const ENCRYPTED_HELLO: u16 = 0xfe0d;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::random::SEED_LEN;
-    use crate::proto::faketls::client_hello::{HYBRID_SHARE, Progress, progress};
+    use crate::proto::faketls::client_hello::{HYBRID_SHARE, Progress, progress, server_name};
     use crate::proto::faketls::fields::Fields;
     use std::collections::BTreeSet;
 
@@ -291,7 +266,7 @@ mod tests {
             let wire = made("Example.com.", kind, 1);
             assert_eq!(progress(&wire), Progress::Complete(wire.len()));
             let hello = ClientHello::parse(&wire).unwrap();
-            assert_eq!(hello.server_name(), Some(&b"Example.com"[..]));
+            assert_eq!(server_name(&wire), Some(&b"Example.com"[..]));
             assert_eq!(Kind::of(&hello), kind);
             assert!(hello.has_x25519_share());
             let all = [Cipher::Aes128, Cipher::Aes256, Cipher::ChaCha20];

@@ -1,4 +1,4 @@
-//! The record layer after the handshake (protocol.md 5.7): taken off what the client sends, and how
+//! The record layer after the handshake (protocol.md 5.7): removed from what the client sends, and how
 //! long our own records are.
 
 use crate::limits::{HEADER_LEN, RECORD_PAUSE, RECORD_START};
@@ -15,8 +15,9 @@ pub fn header(len: usize) -> [u8; HEADER] {
     [0x17, 3, 3, high, low]
 }
 
-/// Takes the record layer off what a client sends after our answer: ChangeCipherSpec once, then
-/// encrypted records of any length. Bytes may be cut anywhere.
+/// Removes the record layer from what a client sends after our first flight: ChangeCipherSpec once, then
+/// encrypted records of any length. Reads may cut the bytes anywhere.
+#[derive(Default)]
 pub struct Deframer {
     /// Bytes of the current record that have not come yet.
     left: u16,
@@ -24,26 +25,20 @@ pub struct Deframer {
     high: u8,
     /// How much of [`OPENING`] and the length has come.
     at: u8,
-    /// No record has begun yet.
-    first: bool,
+    /// A record has begun.
+    begun: bool,
     broken: bool,
 }
 
 impl Deframer {
     /// For a stream at its start.
     pub fn new() -> Deframer {
-        Deframer {
-            left: 0,
-            high: 0,
-            at: 0,
-            first: true,
-            broken: false,
-        }
+        Deframer::default()
     }
 
-    /// Whether a record has come that doesn't belong into a client's stream: an alert, a handshake,
-    /// another version, a first record too short for the header of obfuscated2. What came before it
-    /// counts, nothing behind it.
+    /// Whether a record has come that doesn't belong in a client's stream: an alert, a handshake, another
+    /// version, a first record too short for the header of obfuscated2. Bytes before it are still valid,
+    /// all after it are dropped.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -78,17 +73,11 @@ impl Deframer {
             }
             None => {
                 self.left = u16::from_be_bytes([self.high, byte]);
-                self.broken = self.first && usize::from(self.left) < HEADER_LEN;
-                self.first = false;
+                self.broken = !self.begun && usize::from(self.left) < HEADER_LEN;
+                self.begun = true;
                 self.at = RECORD_AT;
             }
         }
-    }
-}
-
-impl Default for Deframer {
-    fn default() -> Deframer {
-        Deframer::new()
     }
 }
 
@@ -96,8 +85,9 @@ impl Default for Deframer {
 const OPENING: [u8; 9] = [0x14, 3, 3, 0, 1, 1, 0x17, 3, 3];
 const RECORD_AT: u8 = 6;
 
-/// Sizes of our records: from about one segment, so that the first page's start can be decrypted
-/// early, up to [`MAX_RECORD`] on a busy stream; from the start again after a pause.
+/// Sizes of our records, as web servers choose them: from about one segment, so that a browser can
+/// decrypt the start of a page early, up to [`MAX_RECORD`] on a busy stream; small again after a pause.
+#[derive(Default)]
 pub struct Sizer {
     /// When the last record was made, milliseconds.
     last: u32,
@@ -108,11 +98,11 @@ pub struct Sizer {
 impl Sizer {
     /// For a stream at its start.
     pub fn new() -> Sizer {
-        Sizer { last: 0, size: 0 }
+        Sizer::default()
     }
 
-    /// Payload of the next record, bytes, if so many are there. `now` is in milliseconds from any
-    /// moment on and may wrap.
+    /// The most payload of the next record, bytes. `now` counts milliseconds from any moment and may
+    /// wrap.
     pub fn next(&mut self, now: u32) -> usize {
         if now.wrapping_sub(self.last) >= RECORD_PAUSE {
             self.size = 0;
@@ -122,12 +112,6 @@ impl Sizer {
         let size = size.min(MAX_RECORD);
         self.size = size as u16;
         size
-    }
-}
-
-impl Default for Sizer {
-    fn default() -> Sizer {
-        Sizer::new()
     }
 }
 

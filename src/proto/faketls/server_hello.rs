@@ -1,7 +1,8 @@
-//! The answer to a client that has proven its secret: ServerHello, ChangeCipherSpec and one record
-//! that stands for the rest of a server's first flight (protocol.md 5.4).
+//! The first flight of the server, for a client that has proven its secret: ServerHello,
+//! ChangeCipherSpec and one record in place of the encrypted rest (protocol.md 5.4). Written by the door.
 //!
-//! Nobody but the client can tell it from a real one: the keys behind it belong to nobody.
+//! Only the client can tell it from a real one, by the digest: the rest is encrypted with keys that
+//! nobody has.
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -20,22 +21,22 @@ pub struct Look {
     pub cipher: Cipher,
     /// Whether it chose X25519MLKEM768, not X25519.
     pub hybrid: bool,
-    /// Whether supported_versions stands before the key share.
+    /// Whether supported_versions comes before the key share.
     pub versions_first: bool,
 }
 
-/// Bytes of the answer whose one encrypted record has `flight` bytes of payload: 138 more than these,
-/// 1226 more with a hybrid key share.
-pub fn answer_len(look: &Look, flight: usize) -> usize {
+/// Bytes of a first flight whose one encrypted record has `flight` bytes of payload: 138 more, 1226 more
+/// with a hybrid key share.
+pub fn first_flight_len(look: &Look, flight: usize) -> usize {
     let longer = usize::from(hybrid_part(look));
     PLAIN_LEN.saturating_add(longer).saturating_add(flight)
 }
 
-/// Fills `out` with the answer to `hello`; its length decides how long the encrypted record is
-/// ([`answer_len`]). `key` is a public value ([`public_key`]) that nobody else gets; `fill` makes
-/// random bytes. None if `out` is too short, or longer than a record may be.
+/// Fills `out` with the first flight that follows `hello`; the length of `out` decides how long the
+/// encrypted record is ([`first_flight_len`]). `key` is a public value ([`public_key`]) for this flight
+/// only; `fill` makes random bytes. None if `out` is too short, or longer than a record may be.
 #[inline(never)] // the hash's stack is not the caller's
-pub fn answer(
+pub fn put_first_flight(
     out: &mut [u8],
     hello: &ClientHello,
     secret: &Secret,
@@ -43,7 +44,7 @@ pub fn answer(
     key: &[u8; 32],
     fill: &mut dyn FnMut(&mut [u8]),
 ) -> Option<()> {
-    let flight = out.len().checked_sub(answer_len(look, 0))?;
+    let flight = out.len().checked_sub(first_flight_len(look, 0))?;
     if flight > MAX_FLIGHT {
         return None;
     }
@@ -58,7 +59,7 @@ pub fn answer(
     }
     rest.put(&CHANGE_CIPHER).put(&record::header(flight));
     rest.finish()?;
-    let random = hmac(secret, &[hello.random(), out]);
+    let random = hmac(secret, &[hello.random, out]);
     out.get_mut(RANDOM_AT..RANDOM_END)?.copy_from_slice(&random);
     Some(())
 }
@@ -74,7 +75,7 @@ fn put_start(out: &mut [u8], hello: &ClientHello, look: &Look, longer: u16) -> O
     let mut start = Writer::new(out);
     start.put(&[0x16, 3, 3]).put(&plus(122));
     start.put(&[2, 0]).put(&plus(118)).put(&[3, 3]);
-    start.put(&[0; 32]).put(&[32]).put(hello.session_id());
+    start.put(&[0; 32]).put(&[32]).put(hello.session_id);
     start.put(&look.cipher.to_wire()).put(&[0]).put(&plus(46));
     if look.versions_first {
         start.put(&VERSIONS);
@@ -84,13 +85,12 @@ fn put_start(out: &mut [u8], hello: &ClientHello, look: &Look, longer: u16) -> O
     start.finish()
 }
 
-/// Bytes of a hybrid key share before its X25519 part: the ciphertext of ML-KEM-768, which looks
-/// random.
+/// Bytes of a hybrid key share before its X25519 part: a ciphertext of ML-KEM-768, which looks random.
 fn hybrid_part(look: &Look) -> u16 {
     if look.hybrid { 1088 } else { 0 }
 }
 
-/// The public X25519 value of 32 random bytes: a key share that no scanner can tell from others.
+/// The public X25519 value of 32 random bytes: a key share like any other.
 #[inline(never)] // its stack is not the caller's
 pub fn public_key(secret: [u8; 32]) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(secret)).to_bytes()
@@ -125,16 +125,16 @@ mod tests {
             assert_eq!(share, v.array(&key("server_key_share")));
             for (order, versions_first) in [("key_share_first", false), ("versions_first", true)] {
                 let look = Look {
-                    cipher: hello.first_cipher(),
+                    cipher: hello.first_cipher,
                     hybrid: false,
                     versions_first,
                 };
-                let mut out = vec![0; answer_len(&look, data.len())];
+                let mut out = vec![0; first_flight_len(&look, data.len())];
                 let fill = &mut |place: &mut [u8]| {
                     let start = place.len() - data.len();
                     place[start..].copy_from_slice(&data);
                 };
-                answer(&mut out, &hello, &secret, &look, &share, fill).unwrap();
+                put_first_flight(&mut out, &hello, &secret, &look, &share, fill).unwrap();
                 assert_eq!(out, v.bytes(&key(&format!("server.{order}.response"))));
                 let random = v.bytes(&key(&format!("server.{order}.server_random")));
                 assert_eq!(out[RANDOM_AT..RANDOM_END], random);
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// What the strictest client looks at (protocol.md 5.4): prefixes, lengths, the digest over all.
+    /// What the strictest client checks (protocol.md 5.4): prefixes, lengths, the digest over all.
     fn accepted(answer: &[u8], hello: &ClientHello, secret: &Secret) -> bool {
         let length = |at: usize| usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
         let next = 5 + length(3);
@@ -151,7 +151,7 @@ mod tests {
         answer.starts_with(&[0x16, 3, 3])
             && answer[next..].starts_with(&[0x14, 3, 3, 0, 1, 1, 0x17, 3, 3])
             && answer.len() == next + 11 + length(next + 9)
-            && answer[RANDOM_AT..RANDOM_END] == hmac(secret, &[hello.random(), &zeroed])
+            && answer[RANDOM_AT..RANDOM_END] == hmac(secret, &[hello.random, &zeroed])
     }
 
     #[test]
@@ -168,10 +168,10 @@ mod tests {
                     hybrid: hybrid && kind.hybrid,
                     versions_first,
                 };
-                let mut out = vec![0; answer_len(&look, 2500)];
+                let mut out = vec![0; first_flight_len(&look, 2500)];
                 let plain = if look.hybrid { 1226 } else { 138 };
                 assert_eq!(out.len(), plain + 2500);
-                answer(&mut out, &hello, &secret, &look, &key, &mut |b| {
+                put_first_flight(&mut out, &hello, &secret, &look, &key, &mut |b| {
                     random.fill(b)
                 })
                 .unwrap();
@@ -201,7 +201,7 @@ mod tests {
         let make = |length: usize| {
             let mut out: Vec<u8> = vec![0; length];
             let secret = Secret::new([9; 16]);
-            answer(&mut out, &hello, &secret, &look, &[1; 32], &mut |_| ())
+            put_first_flight(&mut out, &hello, &secret, &look, &[1; 32], &mut |_| ())
         };
         assert_eq!(make(0), None);
         assert_eq!(make(137), None);

@@ -2,9 +2,11 @@
 //! sequence number, payload, u32 checksum over all before it. Length 4 is a no-op. From the second
 //! frame on each direction is one AES-256-CBC chain.
 //!
-//! Both directions work in place, in the buffer that a payload lies in anyway. Each frame is filled
-//! up to the cipher block with no-ops of its own, so frames can be sealed one by one and go out in
-//! one vectored write.
+//! Both directions work in place. Each frame is padded to the cipher block with no-ops, so that frames
+//! are sealed one by one and sent together in one vectored write.
+//!
+//! Called by the threads of a middle-proxy connection. Before the cipher starts, the bytes are from
+//! whatever listens at a middle proxy's address; afterwards from Telegram.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -15,9 +17,9 @@ use crate::limits::{FRAME_BUFFER, MAX_FRAME};
 
 /// Bytes of a frame before its payload.
 pub const FRAME_HEAD: usize = 8;
-/// Bytes of a frame behind its payload: the checksum.
+/// Bytes of a frame after its payload: the checksum.
 pub const FRAME_TAIL: usize = 4;
-/// Room that [`FrameWriter::seal`] needs behind a payload: checksum and no-ops.
+/// Room that [`FrameWriter::seal`] needs after a payload: checksum and no-ops.
 pub const SEAL_ROOM: usize = FRAME_TAIL + BLOCK - 4;
 
 const NO_OP: u32 = 4;
@@ -32,9 +34,9 @@ pub enum FrameError {
     Length,
     /// Wrong keys (the NAT address!) or damage.
     Checksum,
-    /// Not the number that was due.
+    /// Not the expected number.
     Sequence,
-    /// Bytes came behind a nonce before they could be encrypted.
+    /// Bytes followed a nonce before they could be encrypted.
     Pipelined,
 }
 
@@ -65,33 +67,24 @@ impl FrameWriter {
         self.checksum = checksum;
     }
 
-    /// Makes the frame around `payload` in `buf` and says where the wire bytes are. Needs
-    /// [`FRAME_HEAD`] bytes before and [`SEAL_ROOM`] behind, a payload of at least 4 bytes and a
-    /// multiple of 4; else None, and nothing was sealed.
+    /// Makes the frame around `payload` in `buf` and returns where the wire bytes are. Needs
+    /// [`FRAME_HEAD`] bytes before and [`SEAL_ROOM`] after it, and a payload of at least 4 bytes and a
+    /// multiple of 4; otherwise None, and nothing was sealed.
     pub fn seal(&mut self, buf: &mut [u8], payload: Range<usize>) -> Option<Range<usize>> {
         let start = payload.start.checked_sub(FRAME_HEAD)?;
         let end = payload.end.checked_add(FRAME_TAIL)?;
         let len = u32::try_from(end.checked_sub(start)?).ok()?;
         let room_end = payload.end.checked_add(SEAL_ROOM)?;
-        if len % 4 != 0 || len < MIN_FRAME || buf.len() < room_end {
+        if len % 4 != 0 || len < MIN_FRAME {
             return None;
         }
-        let (head, rest) = buf
-            .get_mut(start..)?
-            .split_first_chunk_mut::<FRAME_HEAD>()?;
+        let frame = buf.get_mut(start..room_end)?;
+        let (body, room) = frame.split_at_mut_checked(payload.end.checked_sub(start)?)?;
+        let (tail, no_ops) = room.split_first_chunk_mut::<FRAME_TAIL>()?;
+        let head = body.first_chunk_mut::<FRAME_HEAD>()?;
         *head = (u64::from(len) | u64::from(self.sequence as u32) << 32).to_le_bytes();
-        let (_, behind) = rest.split_at_mut_checked(payload.len())?;
-        let (tail, no_ops) = behind.split_first_chunk_mut::<FRAME_TAIL>()?;
-        no_ops
-            .as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .take(3)
-            .for_each(|w| *w = NO_OP.to_le_bytes());
-        *tail = [0; FRAME_TAIL];
-        let sum = (self.checksum)(buf.get(start..payload.end)?);
-        buf.get_mut(payload.end..end)?
-            .copy_from_slice(&sum.to_le_bytes());
+        *tail = (self.checksum)(body).to_le_bytes();
+        no_ops.as_chunks_mut().0.fill(NO_OP.to_le_bytes());
         self.sequence = self.sequence.wrapping_add(1);
         let Some(cipher) = &mut self.cipher else {
             return Some(start..end);
@@ -102,8 +95,8 @@ impl FrameWriter {
     }
 }
 
-/// Takes the frames of one direction apart. The caller reads into [`FrameReader::space`], says how
-/// much with [`FrameReader::received`], and takes frames until there is none.
+/// Splits one direction into frames. The caller reads into [`FrameReader::space`], says how much with
+/// [`FrameReader::received`], and calls [`FrameReader::take`] until there is no whole frame.
 pub struct FrameReader {
     buf: Vec<u8>,
     /// Where the next frame begins.
@@ -132,7 +125,7 @@ impl FrameReader {
         }
     }
 
-    /// Decrypts from the next byte on. Nothing may have arrived behind the frames already taken.
+    /// Decrypts from the next byte on. Nothing may have been received after the frames already taken.
     pub fn start_cipher(&mut self, key: &StreamKey) -> Result<(), FrameError> {
         if self.start != self.filled {
             return Err(FrameError::Pipelined);
@@ -146,7 +139,7 @@ impl FrameReader {
         self.checksum = checksum;
     }
 
-    /// Bytes that the buffer takes at present.
+    /// Present size of the buffer, bytes.
     pub fn capacity(&self) -> usize {
         self.buf.len()
     }
@@ -168,7 +161,7 @@ impl FrameReader {
             self.start = 0;
         }
         if self.filled == self.buf.len() {
-            // A frame is longer than the buffer. take() refuses those above the limit.
+            // A frame is longer than the buffer; `take` has refused lengths above the limit.
             self.buf.resize(self.buf.len().saturating_mul(2), 0);
         }
         self.buf.get_mut(self.filled..).unwrap_or_default()
@@ -218,7 +211,7 @@ impl FrameReader {
         Ok(Some(frame))
     }
 
-    /// Length of the frame at `start`, behind any no-ops.
+    /// Length of the next frame; no-ops before it are skipped.
     fn next_len(&mut self) -> Result<Option<usize>, FrameError> {
         loop {
             let clear = self.buf.get(self.start..self.clear).unwrap_or_default();

@@ -1,5 +1,8 @@
-//! How a middle-proxy connection is opened (protocol.md 6.2 to 6.4): nonces in clear, then a
-//! handshake under the derived keys. Payloads of the frames -2 and -1 of each direction.
+//! How a middle-proxy connection is opened (protocol.md 6.2 to 6.4): nonces in clear, then a handshake
+//! encrypted with the derived keys. These are the payloads of the frames -2 and -1 of each direction.
+//!
+//! Called while a connection is dialled. The nonce may come from whatever listens at a middle proxy's
+//! address, the handshake from whoever knows the proxy-secret.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -23,9 +26,9 @@ pub const PAYLOAD_LEN: usize = 32;
 /// Why a middle proxy's nonce or handshake is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Another type than is due.
+    /// Not the expected type.
     Type,
-    /// Another length than is due.
+    /// Not the expected length.
     Malformed,
     /// It does not know our proxy-secret.
     Selector,
@@ -42,7 +45,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The code with which a handshake is refused in turn; None where only closing is due.
+    /// The code that tells the middle proxy why; None where the connection is only closed.
     pub fn code(self) -> Option<i32> {
         match self {
             Refusal::Malformed => Some(-3),
@@ -79,7 +82,7 @@ pub fn nonce(selector: [u8; 4], now: u32, nonce: &[u8; 16]) -> [u8; PAYLOAD_LEN]
     out
 }
 
-/// Checks the answer to [`nonce`] and returns the middle proxy's nonce.
+/// Checks the middle proxy's payload and returns its nonce.
 pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 16], Refusal> {
     let mut r = Reader::new(payload);
     let (kind, main) = (r.u32(), r.array::<4>());
@@ -104,7 +107,7 @@ pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 
     Ok(nonce)
 }
 
-/// The selectors behind a nonce of schema 2: a count and as many words.
+/// The selectors after a nonce of schema 2: a count and as many words.
 fn extra_keys(mut r: Reader<'_>) -> Result<&[[u8; 4]], Refusal> {
     let count = r
         .u32()
@@ -131,7 +134,7 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// A process that is known by its address alone.
+    /// A process of which only the address is known.
     pub fn of_peer(address: SocketAddr) -> ProcessId {
         let ip = match address.ip().to_canonical() {
             IpAddr::V4(v4) if !v4.is_loopback() => v4.to_bits(),
@@ -165,7 +168,7 @@ impl ProcessId {
         })
     }
 
-    /// Whether this, as a peer wrote it, means `other`.
+    /// Whether this, as a peer wrote it, names `other`.
     fn matches(self, other: ProcessId) -> bool {
         let same = |mine: u32, theirs: u32| mine == 0 || mine == theirs;
         same(self.ip, other.ip)
@@ -184,7 +187,7 @@ pub fn handshake(us: ProcessId, peer: ProcessId) -> [u8; PAYLOAD_LEN] {
     out
 }
 
-/// Checks the answer to [`handshake`]; true if both sides use CRC-32C from now on.
+/// Checks the middle proxy's handshake; true if both sides use CRC-32C from now on.
 pub fn accept_handshake(payload: &[u8], us: ProcessId) -> Result<bool, Refusal> {
     let mut r = Reader::new(payload);
     match r.u32() {

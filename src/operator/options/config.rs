@@ -1,0 +1,223 @@
+//! What a command line asks for. Every flag has its field here, and [`Config::default`] is what holds
+//! without any flag.
+//!
+//! The rows of `table` fill a [`Config`] in place; `check` holds it to the rules that involve several flags.
+//! Fields are kept as they were given, and what follows from several of them is a method.
+
+use crate::door::sites::Domain;
+use mtproxy::formats::cidr::Network;
+use mtproxy::formats::secret::{Form, SecretEntry};
+use mtproxy::limits;
+use mtproxy::proto::wire::{AdTag, DcId};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the program is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve.
+    Run(Box<Config>),
+    /// `link`: print the links of a server with these flags on stdout. The first port is not 0, and there
+    /// is -S or --secret-file.
+    Link(Box<Config>),
+    /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
+    Secret(Option<String>),
+    /// Print the help on stderr, exit 2 as C does.
+    Help,
+    /// Print `mtproxy VERSION` on stdout, exit 0.
+    Version,
+}
+
+/// A command line, checked.
+#[derive(Debug, Default, PartialEq)]
+pub struct Config {
+    /// -H: 1 to 128 ports for clients, none twice but 0, for which the kernel chooses.
+    pub ports: Vec<u16>,
+    /// -6: listen on IPv6 and mapped IPv4.
+    pub ipv6: bool,
+    /// --address: listen here (without -6), and dial middle proxies from here.
+    pub address: Option<Ipv4Addr>,
+    /// -S: at most 16, no secret and no label twice, in the order given.
+    pub secrets: Vec<SecretEntry>,
+    /// --secret-file
+    pub secret_file: Option<PathBuf>,
+    /// --open: serve everybody, also clients whose streams aren't obfuscated. See [`Config::is_open`].
+    pub open: bool,
+    /// -D, in the order given, no name twice; ee secrets have further ones, see `access::domains`.
+    pub domains: Vec<Domain>,
+    /// --mask: where all strangers go instead of to the site whose name they asked for.
+    pub mask: Option<(String, u16)>,
+    /// --mask-proxy-protocol; then there is `mask`.
+    pub mask_proxy_protocol: bool,
+    /// --mask-max: strangers that are served at a time; 0: they are closed.
+    pub mask_max: Number<{ limits::MASK_MAX }>,
+    /// --tls-skew: how many seconds a client's clock may be behind ours.
+    pub skew_back: Number<{ limits::TLS_SKEW_BACK }>,
+    /// --tls-skew: how many seconds it may be ahead.
+    pub skew_ahead: Number<{ limits::TLS_SKEW_AHEAD }>,
+    /// --tls-hybrid off
+    pub no_hybrid: bool,
+    /// --allow-plain: clients without fake TLS are served all the same.
+    pub allow_plain: bool,
+    /// --any-sni: clients may ask for any name.
+    pub any_sni: bool,
+    /// --mask-private: name servers may lead strangers to private addresses.
+    pub mask_private: bool,
+    /// --state
+    pub state: Option<PathBuf>,
+    /// -R: only the padded intermediate transport.
+    pub padded_only: bool,
+    /// -P
+    pub ad_tag: Option<AdTag>,
+    /// The one argument that is no flag.
+    pub config_file: Option<PathBuf>,
+    /// --direct. See [`Config::is_direct`].
+    pub direct: bool,
+    /// --dc-override, in the order given.
+    pub dc_overrides: Vec<DcOverride>,
+    /// --prefer-ipv6
+    pub prefer_ipv6: bool,
+    /// --no-fallback. See [`Config::has_fallback`].
+    pub no_fallback: bool,
+    /// --server: what links show.
+    pub server: Option<String>,
+    /// --print-links
+    pub print_links: bool,
+    /// --qr: only for `link`.
+    pub qr: bool,
+    /// --aes-pwd. Without it a file named `secret` may be there.
+    pub aes_pwd: Option<PathBuf>,
+    /// -C: at least 1.
+    pub max_clients: Option<u32>,
+    /// -c: at least 1.
+    pub connections: Option<u32>,
+    /// -M, 0 to 256. See [`Config::slots_per_set`].
+    pub slots: u32,
+    /// -T: 1 s to 1 h.
+    pub ping_milliseconds: Number<{ limits::PING_INTERVAL.as_millis() as u32 }>,
+    /// -W. See [`Config::window_clamp`].
+    pub window_clamp: Option<u32>,
+    /// -b: 1 to what an i32 holds.
+    pub backlog: Number<{ limits::BACKLOG }>,
+    /// -p: the first port of these that is free; 0..=0 lets the kernel choose.
+    pub stats_ports: Option<RangeInclusive<u16>>,
+    /// --http-stats; then there is `stats_ports`.
+    pub http_stats: bool,
+    /// --stats-allow-net; then `http_stats`.
+    pub stats_nets: Vec<Network>,
+    /// -u: a name or a number, not empty.
+    pub user: Option<String>,
+    /// -v
+    pub verbosity: u32,
+    /// --nat-info: at most 16 pairs of local and global address.
+    pub nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// --msg-buffers-size: at least 1 byte.
+    pub buffer_bytes: Option<u64>,
+    /// The long names of the flags that were given. See [`Config::is_given`].
+    pub given: Vec<&'static str>,
+}
+
+/// A number that a flag may change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Number<const DEFAULT: u32>(pub u32);
+
+impl<const DEFAULT: u32> Default for Number<DEFAULT> {
+    fn default() -> Self {
+        Number(DEFAULT)
+    }
+}
+
+impl Config {
+    /// Whether a flag was given, by its long name.
+    pub fn is_given(&self, long: &str) -> bool {
+        self.given.contains(&long)
+    }
+
+    /// Whether there are secrets, of -S or in a file.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || self.secret_file.is_some()
+    }
+
+    /// Whether clients go straight to Telegram: --direct, or no configuration file.
+    pub fn is_direct(&self) -> bool {
+        self.direct || self.config_file.is_none()
+    }
+
+    /// Whether everybody may enter: no secrets, and --open or, as in C, middle mode. With neither secrets nor
+    /// this, a secret is made up.
+    pub fn is_open(&self) -> bool {
+        !self.has_secrets() && (self.open || !self.is_direct())
+    }
+
+    /// Whether the command line names a domain, by -D or by an ee secret of -S.
+    pub fn has_domain(&self) -> bool {
+        let is_fake_tls = |entry: &SecretEntry| matches!(entry.form, Form::FakeTls(_));
+        !self.domains.is_empty() || self.secrets.iter().any(is_fake_tls)
+    }
+
+    /// Whether clients go direct while none of their middle proxies can be reached. A sponsored channel is
+    /// known to middle proxies only.
+    pub fn has_fallback(&self) -> bool {
+        !self.no_fallback && self.ad_tag.is_none()
+    }
+
+    /// How often middle proxies are pinged.
+    pub fn ping_interval(&self) -> Duration {
+        Duration::from_millis(self.ping_milliseconds.0.into())
+    }
+
+    /// Connections for each set of targets, 1 to 16.
+    pub fn slots_per_set(&self) -> usize {
+        match self.slots as usize {
+            0 => limits::DEFAULT_SLOTS,
+            slots => slots.min(limits::MAX_SLOTS),
+        }
+    }
+
+    /// The clamp on clients' windows in bytes, 0 for none. A web server's window isn't clamped, so with a
+    /// domain none is by default. C: the same.
+    pub fn window_clamp(&self) -> u32 {
+        let default = match self.has_domain() {
+            true => 0,
+            false => limits::WINDOW_CLAMP,
+        };
+        self.window_clamp.unwrap_or(default)
+    }
+}
+
+/// --dc-override
+#[derive(Debug, PartialEq, Eq)]
+pub struct DcOverride {
+    /// As clients ask for it; negative for media. Never 0.
+    pub id: DcId,
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// Not 0.
+    pub port: u16,
+}
+
+/// A wrong command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError {
+    /// What is wrong, naming flag, value and what was expected; never a secret.
+    pub text: String,
+    /// The exit code: 2, with the C proxy's exceptions.
+    pub code: u8,
+}
+
+impl UsageError {
+    /// With exit code 2.
+    pub fn new(text: impl Into<String>) -> UsageError {
+        let text = text.into();
+        UsageError { text, code: 2 }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,219 @@
+//! What is read and opened at start, in the main thread, before the first other one: Telegram's files, the
+//! ports, and then root's rights are dropped.
+//!
+//! Called by `server`. Nothing here is from strangers, but any bytes of a file are taken; what can't be used
+//! ends the start with a sentence that names the file, port or user.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+
+use mtproxy::formats::config_file::{self, ConfigFile};
+use mtproxy::limits::{MAX_CONFIG_FILE, STATS_BACKLOG};
+use mtproxy::proto::secret::ProxySecret;
+use mtproxy::proto::wire::DcId;
+
+use crate::base::{log, sys};
+use crate::operator::Fatal;
+use crate::operator::options::{Config, DcOverride};
+use crate::operator::pages::FileFacts;
+
+/// A file, and of a longer one so much that whoever takes at most `most` bytes sees that it is too long.
+pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Telegram's configuration.
+pub fn read_config(path: &Path) -> Result<(ConfigFile, FileFacts), Fatal> {
+    let name = path.display();
+    let text = read_file(path, MAX_CONFIG_FILE)
+        .map_err(|e| Fatal(format!("can't read configuration file {name}: {e}")))?;
+    let parsed = config_file::parse(&name.to_string(), &text, &mut resolve).map_err(|line| {
+        // The C program's lines, for scripts that look for them.
+        log::say(format_args!("{line}"));
+        log::say(format_args!("new configuration was not applied"));
+        Fatal("config check failed! (code -1)".into())
+    })?;
+    Ok((parsed, FileFacts::new(path, &text)))
+}
+
+/// A name's first address, IPv4 before IPv6. A name without a dot is only looked for in the hosts
+/// file (protocol.md 8.1): the resolver would try it in the machine's own domain.
+fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
+    let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
+        (host, port).to_socket_addrs().ok()?.collect()
+    } else {
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let address = |line: &str| {
+            let mut fields = line.split('#').next()?.split_whitespace();
+            let ip = fields.next()?;
+            fields.find(|name| name.eq_ignore_ascii_case(host))?;
+            Some(SocketAddr::new(ip.parse().ok()?, port))
+        };
+        hosts.lines().filter_map(address).collect()
+    };
+    let ipv4 = addresses.iter().find(|address| address.is_ipv4());
+    ipv4.or(addresses.first()).copied()
+}
+
+/// Telegram's proxy-secret. Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can
+/// work then.
+pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFacts)>, Fatal> {
+    let path = config.aes_pwd.as_deref();
+    let path = path.unwrap_or(Path::new("secret"));
+    let name = path.display();
+    let wrong = |why: &dyn Display| {
+        Fatal(format!(
+            "fatal: cannot load secret definition file {name}: {why}"
+        ))
+    };
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let secret = ProxySecret::new(&bytes).map_err(|e| wrong(&e))?;
+            Ok(Some((secret, FileFacts::new(path, &bytes))))
+        }
+        Err(_) if config.aes_pwd.is_none() => Ok(None),
+        Err(e) => Err(wrong(&e)),
+    }
+}
+
+/// The addresses of --dc-override, names resolved.
+pub fn dc_overrides(config: &Config) -> Result<Vec<(DcId, SocketAddr)>, Fatal> {
+    let address = |DcOverride { id, host, port }: &DcOverride| {
+        let literal = host.parse::<IpAddr>().ok();
+        let found = literal.map(|ip| SocketAddr::new(ip, *port));
+        match found.or_else(|| resolve(host, *port)) {
+            Some(address) => Ok((*id, address)),
+            None => Err(Fatal(format!("--dc-override: can't resolve {host}"))),
+        }
+    };
+    config.dc_overrides.iter().map(address).collect()
+}
+
+/// Listens on the client ports.
+pub fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
+    let ip = match config.address {
+        _ if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        address => address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+    };
+    let open = |address: SocketAddr| {
+        let listener = sys::listener(address, config.backlog.0 as i32)?;
+        sys::set_lifetime(&listener, &sys::CLIENT_LIFETIME)?;
+        if config.window_clamp() > 0 {
+            sys::set_window_clamp(&listener, config.window_clamp())?;
+        }
+        Ok(Arc::new(listener))
+    };
+    let ports = config.ports.iter().map(|port| {
+        let address = SocketAddr::new(ip, *port);
+        open(address).map_err(|e: io::Error| {
+            let how = match e.kind() {
+                ErrorKind::PermissionDenied => FOR_LOW_PORTS,
+                _ => "",
+            };
+            Fatal(format!("can't listen on {address}: {e}{how}"))
+        })
+    });
+    ports.collect()
+}
+
+/// What gives the right to a port below 1024.
+const FOR_LOW_PORTS: &str = "; start as root (-u says whom it becomes then), or allow this port once with \
+                             `setcap cap_net_bind_service=+ep` and the program's path, or take one from \
+                             1024 on";
+
+/// Takes the statistics port; the first free one of a range. Without --http-stats nobody can connect
+/// to it.
+pub fn bind_stats(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
+    let Some(mut ports) = config.stats_ports.clone() else {
+        return Ok(Vec::new());
+    };
+    let (first, last) = (*ports.start(), *ports.end());
+    let others_may_ask = !config.stats_nets.is_empty();
+    let take = |port| match config.http_stats {
+        false => sys::bound((Ipv4Addr::LOCALHOST, port).into()).map(|socket| vec![socket]),
+        true if others_may_ask => on_all_addresses(port).map(|socket| vec![socket]),
+        true => on_this_machine(port),
+    };
+    let taken = ports.find_map(|port| take(port).ok());
+    // The kernel chooses a port that is free for IPv4; somebody may have it for IPv6.
+    let again = || (last == 0).then(|| take(0).ok()).flatten();
+    let Some(sockets) = taken.or_else(again) else {
+        let place = match others_may_ask {
+            true => "all addresses",
+            false => "127.0.0.1",
+        };
+        let text = format!("-p {first}:{last}: no port of {place} is free there");
+        return Err(Fatal(text));
+    };
+    Ok(sockets.into_iter().map(Arc::new).collect())
+}
+
+/// 127.0.0.1, and ::1 if the machine has it.
+fn on_this_machine(port: u16) -> io::Result<Vec<TcpListener>> {
+    let v4 = sys::listener((Ipv4Addr::LOCALHOST, port).into(), STATS_BACKLOG)?;
+    let port = v4.local_addr()?.port();
+    match sys::listener((Ipv6Addr::LOCALHOST, port).into(), STATS_BACKLOG) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(e) if e.kind() == ErrorKind::AddrInUse => Err(e),
+        Err(_) => Ok(vec![v4]),
+    }
+}
+
+fn on_all_addresses(port: u16) -> io::Result<TcpListener> {
+    let on = |address: SocketAddr| sys::listener(address, STATS_BACKLOG);
+    on((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|e| match e.kind() {
+        ErrorKind::AddrInUse => Err(e),
+        _ => on((Ipv4Addr::UNSPECIFIED, port).into()),
+    })
+}
+
+/// Where these are, with the ports that the kernel chose.
+pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, Fatal> {
+    let address = |listener: &Arc<TcpListener>| listener.local_addr();
+    let addresses: io::Result<_> = listeners.iter().map(address).collect();
+    addresses.map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
+}
+
+/// Becomes the user of -u, or without it mtproxy or nobody, if started as root; root it stays if there is
+/// neither.
+pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
+    if !sys::is_root() {
+        return Ok(());
+    }
+    let user = config.user.as_deref();
+    let candidates = match user {
+        Some(user) => vec![user],
+        None => vec!["mtproxy", "nobody"],
+    };
+    for name in candidates {
+        match sys::become_user(name) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // A container may not let root become somebody else; then it isn't much of a root.
+            Err(e) if user.is_none() && e.kind() == ErrorKind::PermissionDenied => return Ok(()),
+            Err(e) => return Err(Fatal(format!("can't become user {name}: {e}"))),
+        }
+    }
+    match user {
+        Some(user) => Err(Fatal(format!("-u {user}: there is no such user"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_a_dot_are_looked_for_in_the_hosts_file() {
+        let address = resolve("localhost", 7).expect("every hosts file has it");
+        assert!(address.ip().is_loopback() && address.port() == 7);
+        assert_eq!(resolve("no-such-host-here", 7), None);
+    }
+}
