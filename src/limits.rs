@@ -7,6 +7,8 @@ use core::time::Duration;
 
 /// Bytes of the obfuscated2 header (protocol.md 3.1).
 pub const HEADER_LEN: usize = 64;
+/// Bytes of the header that decide its keys: a replay has the same (protocol.md 3.2).
+pub const HEADER_PROOF: usize = 56;
 /// Longest packet from a client, bytes, padding included (protocol.md 4.1). C: the same.
 pub const MAX_CLIENT_PACKET: usize = 1_044_480;
 /// Shortest message that is forwarded, bytes (protocol.md 7.4). C: the same.
@@ -96,9 +98,14 @@ pub const MAX_HELLO: usize = 16_384;
 pub const MAX_HELLO_RECORDS: usize = 10;
 /// Seconds since 1970 at the time of this release: a clock that says less is wrong.
 pub const RELEASED: u64 = 1_793_491_200;
-/// ClientHellos that are remembered against replay: 109 a second for the 10 minutes that
-/// one is valid. C: all of two days.
-pub const REPLAY_ENTRIES: usize = 1 << 16;
+/// Accepted ClientHellos and headers that one table of the replay store remembers; it takes 512 KiB.
+pub const REPLAY_TABLE: usize = 1 << 16;
+/// Tables of the replay store, at most: a million entries. C: all of two days.
+pub const REPLAY_TABLES: usize = 16;
+/// The replay store takes at most this part of the machine's memory: with 64 MB, two tables of 512 KiB.
+pub const REPLAY_SHARE: u64 = 64;
+/// Entries that may wait to be written to the replay store's file.
+pub const REPLAY_QUEUE: usize = 4096;
 /// Shortest encrypted part of our first flight, bytes of its one record's payload.
 pub const MIN_FLIGHT: usize = 64;
 /// Longest one: what TLS allows one record (RFC 8446 5.2).
@@ -120,8 +127,9 @@ pub const FIRST_RECORD: Duration = Duration::from_secs(30);
 pub const SITE_CONNECT: Duration = Duration::from_secs(5);
 /// How long a stranger waits for the first lookup of its site's name.
 pub const MASK_LOOKUP: Duration = Duration::from_secs(3);
-/// A stranger's connection that is silent in both directions for so long is closed. C: never.
-pub const MASK_IDLE: Duration = Duration::from_secs(60);
+/// A stranger's connection that is silent in both directions for so long is closed: longer than web
+/// servers keep one (nginx 75 s, Apache up to 300 s). C: never.
+pub const MASK_IDLE: Duration = Duration::from_secs(310);
 /// Buffer of each direction of a stranger's connection, bytes.
 pub const MASK_BUFFER: usize = 16 << 10;
 /// How often sites are looked up and probed, give or take an eighth. C: at start only.

@@ -10,12 +10,11 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::clock::Every;
 use crate::base::gauge::Gauge;
-use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
 use crate::direct::Direct;
 use crate::direct::table::Table;
-use crate::door::replay::Seen;
+use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::{accept, closing, probe};
@@ -82,6 +81,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let rules = Arc::new(Rules {
         secrets: secrets.keys(),
         tls,
+        replays: replays(&config, capacity.memory)?,
         padded_only: config.padded_only,
         clear: config.open,
         road: road(&config, dcs, table, capacity.fallbacks),
@@ -140,17 +140,39 @@ fn fake_tls(
     let sites = Sites::new(
         domains,
         config.mask.as_ref(),
-        config.mask_proxy_protocol,
+        (config.mask_proxy_protocol, config.mask_private),
         ours,
     );
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
-        replays: Arc::new(Mutex::new(Seen::new(limits::REPLAY_ENTRIES))),
         skew: (config.skew_back.0, config.skew_ahead.0),
         hybrid: !config.no_hybrid,
         allow_plain: config.allow_plain,
+        any_sni: config.any_sni,
         mask_max: config.mask_max.0,
     }))
+}
+
+/// A replay store of the machine's size, with what the file of --state remembers.
+fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
+    let table = 8 * limits::REPLAY_TABLE as u64;
+    let most = (memory / limits::REPLAY_SHARE / table) as usize;
+    let most = most.min(limits::REPLAY_TABLES);
+    let Some(path) = &config.state else {
+        let made = Replays::new(most);
+        return made
+            .map(Arc::new)
+            .map_err(|e| Fatal(format!("can't draw random bytes: {e}")));
+    };
+    let failed = |e| Fatal(format!("--state {}: {e}", path.display()));
+    let (replays, mut journal) = Replays::open(path, most).map_err(failed)?;
+    let write = move || {
+        if let Err(e) = journal.run() {
+            log::event(format_args!("state_failed error=\"{e}\""));
+        }
+    };
+    threads::spawn("state", write).map_err(failed)?;
+    Ok(Arc::new(replays))
 }
 
 /// Where data centres are.

@@ -150,7 +150,8 @@ fn a_silent_name_server_delays_nobody() {
     }
     let (names, socket) = NameServer::start();
     let site = MaskSite::start();
-    let served = Served::start(Mode::Direct, &["-D", &site.as_domain(NAME)]);
+    let domain = site.as_domain(NAME);
+    let served = Served::start(Mode::Direct, &["-D", &domain, "--mask-private"]);
     names.wait_for_question();
     serve_a_client(served.address(), NAME);
     // Nowhere to go yet.
@@ -164,6 +165,29 @@ fn a_silent_name_server_delays_nobody() {
     say_and_end(&stream, b"and now?");
     site.wait_for_all(b"and now?");
     assert!(!read_to_end(&stream).is_empty());
+    assert_eq!(served.stop().count("mask_unreachable"), 1);
+}
+
+/// Whoever rules a name must not choose what strangers see of the proxy's own network.
+#[test]
+fn a_name_server_leads_nobody_to_private_addresses() {
+    if !in_a_network_of_its_own("faketls_names::a_name_server_leads_nobody_to_private_addresses") {
+        return;
+    }
+    let (names, socket) = NameServer::start();
+    let site = MaskSite::start();
+    let served = Served::start(Mode::Direct, &["-D", &site.as_domain(NAME)]);
+    names.wait_for_question();
+    names.speak(Ipv4Addr::LOCALHOST, &socket);
+    let line = served
+        .proxy
+        .wait_for_line("a warning", |line| line.contains("no public address"));
+    assert!(line.contains(NAME) && line.contains("127.0.0.1") && line.contains("--mask-private"));
+    let mut stranger = dial(served.address());
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("send");
+    serve_a_client(served.address(), NAME);
+    expect_closed(&stranger);
+    assert_eq!(site.with_state(|state| state.visits.len()), 0);
     assert_eq!(served.stop().count("mask_unreachable"), 1);
 }
 

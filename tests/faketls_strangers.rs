@@ -14,10 +14,11 @@ use crate::support::tls_rig::{DOMAIN, MODES, Mode, TlsRig};
 use std::io::Write;
 use std::thread;
 
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 8] = [
     "tls_refused_not_tls",
     "tls_refused_malformed",
     "tls_refused_unknown_name",
+    "tls_refused_wrong_name",
     "tls_refused_bad_digest",
     "tls_refused_skew",
     "tls_refused_replay",
@@ -127,7 +128,8 @@ fn wrong_hellos() -> Vec<Stranger> {
     let digest = "tls_refused_bad_digest";
     let malformed = "tls_refused_malformed";
     let skew = "tls_refused_skew";
-    let name = "tls_refused_unknown_name";
+    let name = "tls_refused_wrong_name";
+    let nobody = "tls_refused_unknown_name";
     let more = |bytes: &[u8]| [&hello(), bytes].concat();
     vec![
         ("a wrong secret", digest, unsigned),
@@ -165,6 +167,11 @@ fn wrong_hellos() -> Vec<Stranger> {
         ),
         ("a name within", name, Kind::Old.signed("localhos", &SECRET)),
         ("two dots", name, Kind::Old.signed("localhost..", &SECRET)),
+        (
+            "another name, no secret",
+            nobody,
+            Kind::Today.unsigned("www.example.com"),
+        ),
     ]
 }
 

@@ -104,6 +104,43 @@ pub fn dial_any(
     Err(error)
 }
 
+/// Addresses that the machine's hosts file gives a name, in its order.
+pub fn hosts_file(name: &str) -> Vec<IpAddr> {
+    let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    named_in(&text, name)
+}
+
+fn named_in(hosts: &str, name: &str) -> Vec<IpAddr> {
+    let address = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        let is_named = words.any(|word| word.eq_ignore_ascii_case(name));
+        is_named.then_some(address)
+    };
+    hosts.lines().filter_map(address).collect()
+}
+
+/// Whether everybody on the internet can reach the address, as far as its number tells (RFC 6890).
+pub fn is_global(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            let special = ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_documentation()
+                || matches!((a, b, c), (0 | 224.., ..) | (100, 64..128, _))
+                || matches!((a, b, c), (192, 0, 0) | (198, 18..20, _));
+            !special
+        }
+        // All global unicast addresses there are begin with 001; 2001:db8 is for documentation.
+        IpAddr::V6(ip) => {
+            let [a, b, ..] = ip.segments();
+            a >> 13 == 1 && (a, b) != (0x2001, 0xdb8)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +176,54 @@ mod tests {
         assert_eq!(silent.kind(), ErrorKind::TimedOut);
         drop(far);
         assert_eq!(read_before(long, &near, &mut buf).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_hosts_file_names_addresses() {
+        let text = "127.0.0.1\tlocalhost # here\n# 10.0.0.1 old\n::1 localhost6 Localhost\n\nx y\n";
+        let found = |name| named_in(text, name);
+        assert_eq!(found("LOCALHOST").len(), 2);
+        assert_eq!(found("localhost6"), ["::1".parse::<IpAddr>().unwrap()]);
+        for name in ["old", "here", "127.0.0.1", "y", ""] {
+            assert!(found(name).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn global_addresses_are_told_from_others() {
+        let is_global = |text: &str| is_global(text.parse().unwrap());
+        for text in [
+            "149.154.167.51",
+            "1.1.1.1",
+            "192.0.1.1",
+            "100.63.0.1",
+            "2001:67c:4e8:f002::a",
+        ] {
+            assert!(is_global(text), "{text}");
+        }
+        for text in [
+            "192.168.1.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.9",
+            "198.18.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:192.168.1.1",
+        ] {
+            assert!(!is_global(text), "{text}");
+        }
     }
 }

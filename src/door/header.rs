@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Instant;
 
-use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, READ_SMALL};
+use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, HEADER_PROOF, READ_SMALL};
 use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
@@ -18,7 +18,7 @@ use super::rules::Rules;
 use super::sites::Site;
 use crate::base::buffers::Buffer;
 use crate::middle::http::FirstRequest;
-use crate::stats::Close;
+use crate::stats::{Close, STATS};
 use crate::stream::{self, ClientStream, Layers};
 
 /// Who a connection is.
@@ -175,6 +175,12 @@ pub fn open(
     let Some(mut accepted) = accepted.map(Box::new) else {
         return Ok(None);
     };
+    // A replay is read and discarded like what fits no secret. Inside TLS the ClientHello was new.
+    let can_prove = tls.is_none() && !rules.secrets.is_empty();
+    if can_prove && !rules.replays.admit(&bytes[..HEADER_PROOF]) {
+        STATS.headers_replayed.add(1);
+        return Ok(None);
+    }
     accepted.receive.apply(&mut bytes[HEADER_LEN..]);
     opened(socket, accepted, tls, HEADER_LEN..bytes.len()).map(Some)
 }

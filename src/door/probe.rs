@@ -3,7 +3,7 @@
 //! meanwhile clients are answered with what is known. Sites' bytes are untrusted.
 
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
@@ -11,8 +11,9 @@ use mtproxy::limits::{
     MAX_SITE_FLIGHT, PROBE_FLIGHT, PROBE_INTERVAL, PROBE_RETRY, PROBE_SILENCE, PROBE_TIMES,
 };
 use mtproxy::proto::faketls::probe::{self, Flight, Kind, Unusable};
+use mtproxy::proto::faketls::record;
 
-use super::sites::{Site, Sites};
+use super::sites::{Rejection, Site, Sites};
 use crate::base::{log, net, sys};
 
 /// Keeps what is known of the sites up to date, for ever.
@@ -54,14 +55,19 @@ impl Sites {
             site.set_addresses(vec![address]);
             return Ok(());
         }
-        let found = (site.host.as_str(), 0).to_socket_addrs();
-        let mut addresses: Vec<IpAddr> = match found {
-            Ok(found) => found
-                .map(|a| a.ip())
-                .filter(|ip| !is_link_local(ip))
-                .collect(),
-            Err(_) => Vec::new(),
-        };
+        // The operator's own hosts file is taken at its word, and comes first as in the resolver. A name
+        // server is somebody else's: it must not lead strangers into this network.
+        let mut addresses = net::hosts_file(&site.host);
+        let mut closed = None;
+        if addresses.is_empty()
+            && let Ok(found) = (site.host.as_str(), 0).to_socket_addrs()
+        {
+            addresses = found.map(|a| a.ip()).collect();
+            if !self.private {
+                closed = addresses.iter().copied().find(|ip| !net::is_global(*ip));
+                addresses.retain(|ip| net::is_global(*ip));
+            }
+        }
         // The resolver lists an address once for each kind of socket.
         addresses.dedup();
         // IPv4 first, as the C proxy.
@@ -78,11 +84,15 @@ impl Sites {
                 "its site {address} is this server itself: name another one, or give --mask HOST:PORT"
             ));
         }
-        match has_none {
-            true => {
+        match (closed, has_none) {
+            (Some(ip), _) => Err(format!(
+                "its name leads to {ip}, which is no public address: strangers are not shown what is \
+                 there; give --mask-private if they shall be, or --mask HOST:PORT"
+            )),
+            (None, true) => {
                 Err("no address is found: is the name right? strangers can't be shown it".into())
             }
-            false => Ok(()),
+            (None, false) => Ok(()),
         }
     }
 
@@ -90,6 +100,7 @@ impl Sites {
     fn probe(&self, site: &Site, random: &mut Random) -> Result<(), String> {
         let addresses = site.addresses(443, Duration::ZERO);
         let mut learnt = 0;
+        let mut mlkem = false;
         let mut trouble = None;
         let mut at = None;
         for kind in Kind::ALL {
@@ -97,6 +108,7 @@ impl Sites {
             for _ in 0..PROBE_TIMES {
                 match self.probe_once(site, &addresses, kind, random) {
                     Ok((address, flight, first_read)) => {
+                        mlkem |= flight.look.hybrid;
                         site.state().model.note(kind, &flight, first_read);
                         (answered, at) = (true, Some(address));
                     }
@@ -120,8 +132,9 @@ impl Sites {
         }
         if let Some(address) = at {
             log::event(format_args!(
-                "mask domain={} site={address} shapes={learnt}",
-                site.name
+                "mask domain={} site={address} shapes={learnt} mlkem={}",
+                site.name,
+                if mlkem { "yes" } else { "no" }
             ));
         }
         match (at, trouble) {
@@ -145,13 +158,19 @@ impl Sites {
         random: &mut Random,
     ) -> Result<(SocketAddr, Flight, usize), Unusable> {
         let socket = self.dial(addresses, None).ok_or(Unusable::Nothing)?;
+        let address = socket.peer_addr().map_err(|_| Unusable::Nothing)?;
         let hello = probe::hello(&site.name, kind, &mut |bytes| random.fill(bytes));
         site.state().probe = hello.get(11..43).and_then(|r| r.try_into().ok());
         let answer = exchange(&socket, &hello);
         site.state().probe = None;
         let (answer, first_read) = answer.map_err(|_| Unusable::Nothing)?;
         let flight = probe::read(&answer, &hello)?;
-        let address = socket.peer_addr().map_err(|_| Unusable::Nothing)?;
+        // The delay includes the way to the site, which is as near as its clients are to it.
+        if kind == Kind::ALL[0]
+            && let Some(rejection) = provoke(&socket, random)
+        {
+            site.state().rejection = rejection;
+        }
         Ok((address, flight, first_read))
     }
 }
@@ -160,14 +179,14 @@ impl Sites {
 fn exchange(mut socket: &TcpStream, hello: &[u8]) -> std::io::Result<(Vec<u8>, usize)> {
     socket.write_all(hello)?;
     let deadline = Instant::now() + PROBE_FLIGHT;
-    let mut answer = vec![0; MAX_SITE_FLIGHT];
+    let mut flight = vec![0; MAX_SITE_FLIGHT];
     let (mut len, mut first_read) = (0, 0);
-    while len < answer.len() {
+    while len < flight.len() {
         let until = match len {
             0 => deadline,
             _ => deadline.min(Instant::now() + PROBE_SILENCE),
         };
-        match net::read_before(until, socket, &mut answer[len..]) {
+        match net::read_before(until, socket, &mut flight[len..]) {
             Ok(0) => break,
             Ok(n) => len += n,
             Err(e) if len > 0 || e.kind() == ErrorKind::TimedOut => break,
@@ -177,14 +196,42 @@ fn exchange(mut socket: &TcpStream, hello: &[u8]) -> std::io::Result<(Vec<u8>, u
             first_read = len;
         }
     }
-    answer.truncate(len);
-    Ok((answer, first_read))
+    flight.truncate(len);
+    Ok((flight, first_read))
 }
 
-/// Link-local addresses are trusted much, and a public name has no reason to lead to one.
-fn is_link_local(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
+/// Sends a record that fits no keys behind a first flight; returns what the site does. None: it waits.
+fn provoke(mut socket: &TcpStream, random: &mut Random) -> Option<Rejection> {
+    let mut bytes = vec![0x14, 3, 3, 0, 1, 1];
+    bytes.extend(record::header(FINISHED_LEN));
+    let payload = bytes.len();
+    bytes.resize(payload + FINISHED_LEN, 0);
+    random.fill(&mut bytes[payload..]);
+    let begun = Instant::now();
+    socket.write_all(&bytes).ok()?;
+    let mut records = Vec::new();
+    let mut delay = None;
+    loop {
+        let mut some = [0; 64];
+        let result = net::read_before(begun + PROBE_SILENCE * 4, socket, &mut some);
+        delay.get_or_insert(begun.elapsed());
+        let reset = match result {
+            Ok(0) => false,
+            Ok(n) if records.len() + n <= some.len() => {
+                records.extend(&some[..n]);
+                continue;
+            }
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => true,
+            _ => return None,
+        };
+        let delay = delay.unwrap_or_default();
+        return Some(Rejection {
+            records,
+            reset,
+            delay,
+        });
     }
 }
+
+/// Payload of a client's Finished with AES-128: header, hash, type, tag.
+const FINISHED_LEN: usize = 53;

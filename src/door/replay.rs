@@ -1,252 +1,359 @@
-//! The replay store: the last ClientHellos that were accepted, none of which is accepted again
-//! (protocol.md 5.3). Older ones are told by their time stamp only, which the digest doesn't cover.
+//! The replay store: fake-TLS ClientHellos and obfuscated2 headers that were accepted, none of which is
+//! accepted again (protocol.md 5.3). Only what proves a secret gets here, so strangers can't fill it.
+//! One lock, held for a look-up; a file, if there is one, is written by a thread of its own.
 //!
-//! A bounded store, oldest out first, every step O(1): a ring of entries with hash chains through it.
-//! Only ClientHellos with a right digest get here, so strangers can't fill it; and the hash is seeded, so
-//! nobody can aim many entries at one chain. The C proxy keeps those of two days, without bound.
+//! Each entry is 32 bits of a keyed hash in a table of twice as many places, which is 8 bytes an entry;
+//! the place gives 16 bits more, so one new connection in 2^30 is taken for a replay. Tables are filled
+//! one after the other and the oldest is dropped, so what a table holds is forgotten together. The C proxy
+//! keeps what came in two days, without bound.
+//!
+//! The file is a key and then 8 bytes for each entry, appended as they come. When it is full it becomes
+//! FILE.old, and a new one begins: so both together hold all that the store does.
 
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mtproxy::limits::{REPLAY_QUEUE, REPLAY_TABLE};
+use sha2::{Digest, Sha256};
+
+use crate::base::lock::Mutex;
 use crate::base::sys;
 
-/// What the store says of a ClientHello.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// New, and noted.
-    Fresh,
-    /// Seen before.
-    Seen,
-    /// Not newer than what the store has dropped: it may have been seen before.
-    TooOld,
+/// What was accepted.
+pub struct Replays {
+    key: [u8; KEY],
+    tables: Mutex<Tables>,
+    /// To the thread that writes the file.
+    journal: Option<Sender<u64>>,
 }
 
-/// The store. 24 bytes an entry and 4 to 8 for the chains: 1.75 MiB for 65536 entries, of which the
-/// system maps only what is in use.
-pub struct Seen {
-    entries: Vec<Entry>,
-    capacity: usize,
-    /// Place of the oldest entry once the ring is full.
-    oldest: usize,
-    /// The newest entry of each chain, by place + 1; 0 is none.
-    heads: Vec<u32>,
-    seeds: [u64; 4],
-    /// The largest time stamp that was dropped.
-    floor: Option<u32>,
-}
-
-struct Entry {
-    key: [u8; 16],
-    stamp: u32,
-    /// The next older entry of the chain, by place + 1; 0 is none.
-    next: u32,
-}
-
-impl Seen {
-    /// An empty store for `capacity` entries, at least 1.
-    pub fn new(capacity: usize) -> Seen {
-        let capacity = capacity.max(1);
-        let seed = || sys::random_array().map_or(0, u64::from_ne_bytes);
-        Seen {
-            entries: Vec::with_capacity(capacity),
-            capacity,
-            oldest: 0,
-            heads: vec![0; capacity.next_power_of_two()],
-            seeds: [seed(), seed(), seed(), seed()],
-            floor: None,
-        }
+impl Replays {
+    /// A store of at most `most` tables of `limits::REPLAY_TABLE` entries, at least 1. Nothing is kept over a
+    /// restart.
+    pub fn new(most: usize) -> io::Result<Replays> {
+        Ok(Replays {
+            key: sys::random_array()?,
+            tables: Mutex::new(Tables::new(most)),
+            journal: None,
+        })
     }
 
-    /// Notes the first 16 bytes of a hello's random; `stamp` is its time stamp.
-    pub fn admit(&mut self, key: &[u8; 16], stamp: u32) -> Verdict {
-        let chain = self.chain(key);
-        let mut at = self.heads[chain];
-        while let Some(entry) = self.entry(at) {
-            if entry.key == *key {
-                return Verdict::Seen;
+    /// As [`Replays::new`], with what the file at `path` holds; then what is accepted is to be appended
+    /// by [`Journal::run`]. A file that is none of ours is an error, one that ends in the middle of an
+    /// entry is not.
+    pub fn open(path: &Path, most: usize) -> io::Result<(Replays, Journal)> {
+        let old = with_suffix(path);
+        let mut tables = Tables::new(most);
+        let mut key = None;
+        let mut entries = 0;
+        for (file, is_old) in [(old.as_path(), true), (path, false)] {
+            let mut bytes = Vec::new();
+            match File::open(file) {
+                Ok(file) => file.take(MAX_FILE).read_to_end(&mut bytes)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            if !bytes.starts_with(&HEAD[..bytes.len().min(HEAD.len())]) {
+                return Err(io::Error::other("it is no file of replays"));
             }
-            at = entry.next;
-        }
-        if self.floor.is_some_and(|floor| stamp <= floor) {
-            return Verdict::TooOld;
-        }
-        let entry = Entry {
-            key: *key,
-            stamp,
-            next: 0,
-        };
-        let place = self.place(entry);
-        let head = std::mem::replace(&mut self.heads[chain], place as u32 + 1);
-        self.entries[place].next = head;
-        Verdict::Fresh
-    }
-
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Stores an entry that is in no chain yet; the oldest goes if there is no room.
-    fn place(&mut self, entry: Entry) -> usize {
-        if self.entries.len() < self.capacity {
-            self.entries.push(entry);
-            return self.entries.len() - 1;
-        }
-        let place = self.oldest;
-        self.oldest = (place + 1) % self.capacity;
-        let old = std::mem::replace(&mut self.entries[place], entry);
-        self.unlink(place as u32 + 1, &old);
-        self.floor = self.floor.max(Some(old.stamp));
-        place
-    }
-
-    /// Takes the oldest entry out of its chain, whose last it is.
-    fn unlink(&mut self, at: u32, old: &Entry) {
-        let chain = self.chain(&old.key);
-        if self.heads[chain] == at {
-            self.heads[chain] = old.next;
-            return;
-        }
-        let mut before = self.heads[chain];
-        while let Some(place) = (before as usize).checked_sub(1) {
-            let entry = &mut self.entries[place];
-            if entry.next == at {
-                entry.next = old.next;
-                return;
+            let Some((head, rest)) = bytes.split_first_chunk::<{ HEAD.len() + KEY }>() else {
+                continue; // torn while it was made
+            };
+            let own = &head[HEAD.len()..];
+            // The key is the same in both; if it isn't, the old file is of another store.
+            if key.replace(own.to_vec()).is_some_and(|key| key != own) {
+                tables = Tables::new(most);
             }
-            before = entry.next;
+            let (hashes, _) = rest.as_chunks::<8>();
+            hashes
+                .iter()
+                .for_each(|hash| tables.note(u64::from_le_bytes(*hash)));
+            entries = if is_old { 0 } else { hashes.len() };
         }
-    }
-
-    fn entry(&self, at: u32) -> Option<&Entry> {
-        self.entries.get((at as usize).checked_sub(1)?)
-    }
-
-    /// Multiply-shift with secret factors: any two keys meet with the chance that luck gives them.
-    fn chain(&self, key: &[u8; 16]) -> usize {
-        let word = |i: usize| {
-            let bytes = [key[i], key[i + 1], key[i + 2], key[i + 3]];
-            u64::from(u32::from_ne_bytes(bytes)).wrapping_add(self.seeds[i / 4])
+        let key = match key.as_deref().and_then(|key| key.try_into().ok()) {
+            Some(key) => key,
+            None => sys::random_array()?,
         };
-        let (left, right) = (
-            word(0).wrapping_mul(word(4)),
-            word(8).wrapping_mul(word(12)),
-        );
-        let hash = (left.wrapping_add(right) >> 32) as usize;
-        hash & (self.heads.len() - 1)
+        let (send, receive) = bounded(REPLAY_QUEUE);
+        let journal = Journal {
+            path: path.to_owned(),
+            key,
+            file: append_to(path, &key)?,
+            entries,
+            most: most.max(1) * REPLAY_TABLE,
+            receive,
+        };
+        let replays = Replays {
+            key,
+            tables: Mutex::new(tables),
+            journal: Some(send),
+        };
+        Ok((replays, journal))
+    }
+
+    /// Notes what the sender of these bytes can't change without the secret. False: it was here before.
+    pub fn admit(&self, bytes: &[u8]) -> bool {
+        let hash = Sha256::new().chain_update(self.key).chain_update(bytes);
+        let hash = hash.finalize();
+        let hash = hash
+            .first_chunk()
+            .map_or(0, |hash| u64::from_le_bytes(*hash));
+        let is_new = {
+            let mut tables = self.tables.lock();
+            let is_new = !tables.has(hash);
+            if is_new {
+                tables.note(hash);
+            }
+            is_new
+        };
+        if let Some(journal) = self.journal.as_ref().filter(|_| is_new) {
+            // A disk that doesn't keep up loses entries of the file, and nobody waits for it.
+            let _ = journal.try_send(hash);
+        }
+        is_new
+    }
+
+    /// How many are remembered, and how many can be.
+    pub fn fill(&self) -> (usize, usize) {
+        let tables = self.tables.lock();
+        let used = tables.all.iter().map(|table| table.used).sum();
+        (used, tables.most * REPLAY_TABLE)
     }
 }
+
+/// Tables, the newest at the front.
+struct Tables {
+    all: VecDeque<Table>,
+    most: usize,
+}
+
+impl Tables {
+    fn new(most: usize) -> Tables {
+        let (all, most) = (VecDeque::new(), most.max(1));
+        Tables { all, most }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let mut tables = self.all.iter();
+        tables.any(|table| table.slots[table.find(hash)] != EMPTY)
+    }
+
+    fn note(&mut self, hash: u64) {
+        if self
+            .all
+            .front()
+            .is_none_or(|table| table.used == REPLAY_TABLE)
+        {
+            self.all.truncate(self.most - 1);
+            self.all.push_front(Table {
+                slots: vec![EMPTY; 2 * REPLAY_TABLE].into_boxed_slice(),
+                used: 0,
+            });
+        }
+        if let Some(table) = self.all.front_mut() {
+            let at = table.find(hash);
+            table.used += usize::from(table.slots[at] == EMPTY);
+            table.slots[at] = mark(hash);
+        }
+    }
+}
+
+/// Open addressing, at most half full.
+struct Table {
+    slots: Box<[u32]>,
+    used: usize,
+}
+
+impl Table {
+    /// The place of an entry, or the empty one where it belongs.
+    fn find(&self, hash: u64) -> usize {
+        let places = self.slots.len();
+        let mut at = hash as usize % places;
+        while self.slots[at] != EMPTY && self.slots[at] != mark(hash) {
+            at = (at + 1) % places;
+        }
+        at
+    }
+}
+
+/// What a slot holds of an entry; never [`EMPTY`].
+fn mark(hash: u64) -> u32 {
+    ((hash >> 32) as u32).max(1)
+}
+
+const EMPTY: u32 = 0;
+
+/// Appends to the file what is accepted.
+pub struct Journal {
+    path: PathBuf,
+    key: [u8; KEY],
+    file: File,
+    /// Entries of the file.
+    entries: usize,
+    /// Entries that make it full.
+    most: usize,
+    receive: Receiver<u64>,
+}
+
+impl Journal {
+    /// Runs until the store is gone. An error ends it: what is accepted from then on is forgotten by a
+    /// restart.
+    pub fn run(&mut self) -> io::Result<()> {
+        while let Ok(first) = self.receive.recv() {
+            let mut bytes = Vec::from(first.to_le_bytes());
+            // Whatever waits goes out in one write, so that few entries are torn.
+            for more in self.receive.try_iter().take(REPLAY_QUEUE) {
+                bytes.extend(more.to_le_bytes());
+            }
+            if self.entries >= self.most {
+                std::fs::rename(&self.path, with_suffix(&self.path))?;
+                self.entries = 0;
+                self.file = append_to(&self.path, &self.key)?;
+            }
+            self.file.write_all(&bytes)?;
+            self.entries += bytes.len() / 8;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file to append to it, behind its last whole entry; makes it if it isn't there.
+fn append_to(path: &Path, key: &[u8; KEY]) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    let len = file.metadata()?.len();
+    let head = (HEAD.len() + KEY) as u64;
+    match len.checked_sub(head) {
+        Some(entries) => file.set_len(head + entries / 8 * 8)?,
+        None => {
+            file.set_len(0)?;
+            (&file).write_all(&[HEAD.as_slice(), key].concat())?;
+        }
+    }
+    Ok(file)
+}
+
+fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".old");
+    name.into()
+}
+
+const KEY: usize = 16;
+const HEAD: &[u8; 16] = b"mtproxy replays\n";
+/// More is not read.
+const MAX_FILE: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mtproxy::crypto::random::Random;
-    use std::collections::VecDeque;
 
-    fn key(number: u32) -> [u8; 16] {
-        u128::from(number).to_le_bytes()
+    fn bytes(number: usize) -> [u8; 28] {
+        let mut bytes = [7; 28];
+        bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        bytes
     }
 
     #[test]
-    fn a_hello_enters_once() {
-        let mut seen = Seen::new(4);
-        assert_eq!(seen.admit(&key(1), 100), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(2), 100), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(1), 100), Verdict::Seen);
-        assert_eq!(seen.admit(&key(1), 999), Verdict::Seen);
-        assert_eq!(seen.len(), 2);
+    fn nothing_is_accepted_twice() {
+        let replays = Replays::new(2).unwrap();
+        for number in 0..1000 {
+            assert!(replays.admit(&bytes(number)), "{number}");
+        }
+        for number in 0..1000 {
+            assert!(!replays.admit(&bytes(number)), "{number}");
+        }
+        assert_eq!(replays.fill(), (1000, 2 * REPLAY_TABLE));
     }
 
     #[test]
-    fn what_is_as_old_as_something_forgotten_is_refused() {
-        let mut seen = Seen::new(3);
-        for (number, stamp) in [(1, 50), (2, 40), (3, 60)] {
-            assert_eq!(seen.admit(&key(number), stamp), Verdict::Fresh);
+    fn the_oldest_table_is_dropped_when_all_are_full() {
+        let replays = Replays::new(2).unwrap();
+        for number in 0..=2 * REPLAY_TABLE {
+            assert!(replays.admit(&bytes(number)), "{number}");
         }
-        // Full, but nothing is forgotten yet: a stamp of any age may be new.
-        assert_eq!(seen.admit(&key(4), 0), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(1), 50), Verdict::TooOld);
-        assert_eq!(seen.admit(&key(5), 50), Verdict::TooOld);
-        assert_eq!(seen.admit(&key(2), 40), Verdict::Seen, "still there");
-        assert_eq!(seen.len(), 3);
-        assert_eq!(seen.admit(&key(6), 51), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(2), 40), Verdict::TooOld, "it went by now");
-        // 40 was forgotten last, but 50 was too.
-        assert_eq!(seen.admit(&key(7), 45), Verdict::TooOld);
-        assert_eq!(seen.admit(&key(7), 51), Verdict::Fresh);
+        // The first table went when the third began.
+        assert_eq!(replays.fill().0, REPLAY_TABLE + 1);
+        assert!(!replays.admit(&bytes(REPLAY_TABLE)), "of the second");
+        assert!(!replays.admit(&bytes(2 * REPLAY_TABLE)), "of the third");
+        assert!(replays.admit(&bytes(0)), "of the first");
     }
 
-    /// The same rules, spelled out.
-    struct Model {
-        entries: VecDeque<([u8; 16], u32)>,
-        capacity: usize,
-        forgotten: Option<u32>,
-    }
+    /// A directory that is removed at the end.
+    struct Folder(PathBuf);
 
-    impl Model {
-        fn admit(&mut self, key: [u8; 16], stamp: u32) -> Verdict {
-            if self.entries.iter().any(|(k, _)| *k == key) {
-                return Verdict::Seen;
-            }
-            if self.forgotten.is_some_and(|f| stamp <= f) {
-                return Verdict::TooOld;
-            }
-            if self.entries.len() == self.capacity {
-                let (_, old) = self.entries.pop_front().unwrap();
-                self.forgotten = self.forgotten.max(Some(old));
-            }
-            self.entries.push_back((key, stamp));
-            Verdict::Fresh
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("mtproxy-replay-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            Folder(path)
         }
     }
 
-    #[test]
-    fn a_queue_without_chains_says_the_same() {
-        let mut random = Random::new(&[1; 48]);
-        for capacity in [1, 2, 3, 5, 16, 17, 100] {
-            let mut seen = Seen::new(capacity);
-            // All in one chain, every other time.
-            if capacity % 2 == 1 {
-                seen.seeds = [0; 4];
-                seen.heads.truncate(1);
-            }
-            let mut model = Model {
-                entries: VecDeque::new(),
-                capacity,
-                forgotten: None,
-            };
-            let mut counts = [0; 3];
-            for now in 0..20_000_u32 {
-                let number = random.next_u32() % (4 * capacity as u32 + 2);
-                let stamp = now + 1000 - random.next_u32() % (3 * capacity as u32 + 2);
-                let verdict = seen.admit(&key(number), stamp);
-                assert_eq!(verdict, model.admit(key(number), stamp), "{now}");
-                assert_eq!(seen.len(), model.entries.len());
-                counts[verdict as usize] += 1;
-            }
-            assert!(counts.iter().all(|c| *c > 200), "{capacity}: {counts:?}");
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
-    #[test]
-    fn chains_stay_short() {
-        let capacity = 1 << 12;
-        let mut seen = Seen::new(capacity);
-        for number in 0..3 * capacity as u32 {
-            assert_eq!(seen.admit(&key(number), number + 1), Verdict::Fresh);
-        }
-        let lengths = seen.heads.iter().map(|head| {
-            let chain = std::iter::successors(seen.entry(*head), |e| seen.entry(e.next));
-            chain.count()
+    /// Opens the store, accepts these numbers, and writes all to the file.
+    fn run(path: &Path, most: usize, numbers: std::ops::Range<usize>) -> Vec<bool> {
+        let (replays, mut journal) = Replays::open(path, most).unwrap();
+        let writer = std::thread::spawn(move || journal.run().unwrap());
+        let results = numbers.map(|number| {
+            while replays.journal.as_ref().unwrap().is_full() {
+                std::thread::yield_now();
+            }
+            replays.admit(&bytes(number))
         });
-        let (longest, all) = lengths.fold((0, 0), |(max, sum), n| (n.max(max), sum + n));
-        assert_eq!(all, capacity, "each entry is in one chain");
-        assert!(longest < 64, "{longest}");
+        let results = results.collect();
+        drop(replays);
+        writer.join().unwrap();
+        results
     }
 
     #[test]
-    fn no_room_is_still_room_for_one() {
-        let mut seen = Seen::new(0);
-        assert_eq!(seen.admit(&key(1), 5), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(1), 5), Verdict::Seen);
-        assert_eq!(seen.admit(&key(2), 6), Verdict::Fresh);
-        assert_eq!(seen.admit(&key(1), 5), Verdict::TooOld);
+    fn a_restart_forgets_nothing() {
+        let folder = Folder::new("restart");
+        let path = folder.0.join("state");
+        assert!(run(&path, 1, 0..100).iter().all(|is_new| *is_new));
+        assert!(run(&path, 1, 0..100).iter().all(|is_new| !*is_new));
+        // A torn entry is cut off, and those behind it are whole.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"torn").unwrap();
+        assert!(run(&path, 1, 100..200).iter().all(|is_new| *is_new));
+        assert!(run(&path, 1, 0..200).iter().all(|is_new| !*is_new));
+        // A full file becomes the old one, which is read as well.
+        assert!(
+            run(&path, 1, 200..REPLAY_TABLE + 2 * REPLAY_QUEUE)
+                .iter()
+                .all(|is_new| *is_new)
+        );
+        assert!(with_suffix(&path).exists());
+        assert!(!run(&path, 1, REPLAY_TABLE + 199..REPLAY_TABLE + 200)[0]);
+        let sizes = [&path, &with_suffix(&path)].map(|path| path.metadata().unwrap().len());
+        assert!(
+            sizes
+                .iter()
+                .all(|size| *size < 32 + 16 * REPLAY_TABLE as u64),
+            "{sizes:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_of_replays_is_an_error_and_stays() {
+        let folder = Folder::new("foreign");
+        let path = folder.0.join("state");
+        for text in [
+            "a short one",
+            "the operator's own file, which is longer than a head",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Replays::open(&path, 1).is_err());
+            assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
+        }
     }
 }

@@ -6,10 +6,9 @@ use mtproxy::limits::DEFAULT_DC;
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::DcId;
 
-use super::replay::Seen;
+use super::replay::Replays;
 use super::sites::Sites;
 use crate::base::gauge::Gauge;
-use crate::base::lock::Mutex;
 use crate::direct::Direct;
 use crate::middle::dcs::Set;
 use crate::middle::session::Middle;
@@ -20,6 +19,8 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
     /// -D: fake TLS, and what is needed for it.
     pub tls: Option<FakeTls>,
+    /// ClientHellos and headers that were accepted.
+    pub replays: Arc<Replays>,
     /// -R
     pub padded_only: bool,
     /// --open: clients whose streams aren't obfuscated are served, too.
@@ -49,14 +50,14 @@ pub struct Fallback {
 pub struct FakeTls {
     /// The domains and their sites.
     pub sites: Arc<Sites>,
-    /// Hellos that were let in.
-    pub replays: Arc<Mutex<Seen>>,
     /// --tls-skew: seconds that a hello's stamp may lie back and ahead.
     pub skew: (u32, u32),
     /// --tls-hybrid
     pub hybrid: bool,
     /// --allow-plain
     pub allow_plain: bool,
+    /// --any-sni: the name that a client asks for doesn't matter.
+    pub any_sni: bool,
     /// --mask-max
     pub mask_max: u32,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mtproxy::limits::SITE_CONNECT;
 use mtproxy::proto::faketls::client_hello::{self, ClientHello, RANDOM_AT, RANDOM_END};
 use mtproxy::proto::faketls::probe::{Choice, Model};
+use mtproxy::proto::faketls::record;
 use mtproxy::proto::proxy_protocol;
 
 use crate::base::lock::{self, Mutex};
@@ -22,6 +23,8 @@ pub struct Sites {
     ours: Vec<SocketAddr>,
     /// Connections to them begin with a PROXY protocol header.
     proxy_protocol: bool,
+    /// --mask-private: name servers may lead to private addresses.
+    pub(super) private: bool,
 }
 
 /// A domain that fake-TLS clients may name.
@@ -59,10 +62,38 @@ pub struct Site {
     resolved: Condvar,
 }
 
+/// What a site does with a first record that its keys don't fit.
+#[derive(Clone)]
+pub struct Rejection {
+    /// What it sends, a record as a rule; empty: nothing.
+    pub records: Vec<u8>,
+    /// It resets the connection instead of closing it.
+    pub reset: bool,
+    /// After so long.
+    pub delay: Duration,
+}
+
+impl Rejection {
+    /// As OpenSSL does: an encrypted alert, then an orderly end.
+    fn usual() -> Rejection {
+        let mut records = record::header(ALERT_LEN).to_vec();
+        records.resize(record::HEADER + ALERT_LEN, 0);
+        Rejection {
+            records,
+            reset: false,
+            delay: Duration::ZERO,
+        }
+    }
+}
+
+/// Payload of an encrypted alert: level, description, type, tag (RFC 8446 5.2, 6).
+const ALERT_LEN: usize = 19;
+
 pub(super) struct State {
     /// None: not looked up yet.
     pub(super) addresses: Option<Vec<IpAddr>>,
     pub(super) model: Model,
+    pub(super) rejection: Rejection,
     /// The random of the ClientHello that the site is being probed with.
     pub(super) probe: Option<[u8; 32]>,
     /// That ClientHello has come back to this server. If the site sends nothing else, it leads here.
@@ -77,7 +108,7 @@ impl Sites {
     pub fn new(
         domains: &[Domain],
         mask: Option<&(String, u16)>,
-        proxy_protocol: bool,
+        (proxy_protocol, private): (bool, bool),
         ours: &[SocketAddr],
     ) -> Result<Sites, LeadsBack> {
         let site = |domain: &Domain| {
@@ -89,6 +120,7 @@ impl Sites {
             let state = State {
                 addresses: literal.map(|ip| vec![ip]),
                 model: Model::unknown(sys::random_array().map_or(0, u32::from_ne_bytes)),
+                rejection: Rejection::usual(),
                 probe: None,
                 came_back: false,
             };
@@ -104,6 +136,7 @@ impl Sites {
             sites: domains.iter().map(site).collect(),
             ours: ours.to_vec(),
             proxy_protocol,
+            private,
         };
         for site in &sites.sites {
             if let Some(address) = sites.own_address(site) {
@@ -208,6 +241,11 @@ impl Site {
     /// What the site would answer to this ClientHello.
     pub fn choose(&self, hello: &ClientHello, hybrid: bool, random: u32) -> Choice {
         self.state().model.choose(hello, hybrid, random)
+    }
+
+    /// What the site does with a first record that its keys don't fit.
+    pub fn rejection(&self) -> Rejection {
+        self.state().rejection.clone()
     }
 
     pub(super) fn warn(&self, what: &str) {

@@ -2,17 +2,19 @@
 //! Called by the door for every connection when there is a domain.
 //!
 //! Whoever has not proven a secret before our ServerHello is a stranger and is shown the site. What goes
-//! wrong later comes from somebody who has, and is read and discarded like any header that fits no
-//! secret. The replay store has a lock, held for one look-up.
+//! wrong later comes from somebody who has, and is answered as the site answers a record that its keys don't
+//! fit.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice};
-use std::net::TcpStream;
-use std::time::Instant;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
 use mtproxy::limits::{
     CLIENT_HANDSHAKE, FIRST_RECORD, HEADER_LEN, MAX_HELLO, MAX_HELLO_RECORDS, READ_SMALL,
+    SUMMARY_INTERVAL,
 };
 use mtproxy::proto::faketls::client_hello::{self, ClientHello, Progress, as_one_record, progress};
 use mtproxy::proto::faketls::record::{self, Deframer};
@@ -20,18 +22,17 @@ use mtproxy::proto::faketls::server_hello;
 use mtproxy::proto::secret::Secret;
 
 use super::header::{Found, Opened, Received, Stranger, discard, open, plain, read_before};
-use super::replay::Verdict;
 use super::rules::{FakeTls, Rules};
-use super::sites::Site;
+use super::sites::{Rejection, Site};
 use crate::base::buffers::{self, Buffer};
 use crate::base::gauge::Counter;
-use crate::base::{clock, net, sys};
+use crate::base::{clock, log, net, sys};
 use crate::stats::{Close, STATS};
 
 /// What the phase up to our ServerHello has found.
 enum HelloPhase<'a> {
-    /// A ClientHello that proves a secret; our ServerHello is sent.
-    Answered,
+    /// A ClientHello that proves a secret; our ServerHello is sent, as of this site.
+    Answered(&'a Site),
     /// Bytes that are no ClientHello and may be a client without fake TLS.
     NotTls,
     /// A stranger: what counts it, and the site that it named.
@@ -50,9 +51,9 @@ pub fn enter<'a>(
     let mut received = Received::new(small);
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
     let (counter, site) = match hello_phase(socket, rules, tls, &mut received, deadline) {
-        HelloPhase::Answered => {
+        HelloPhase::Answered(site) => {
             let small = received.small;
-            return match first_record(socket, rules, small) {
+            return match first_record(socket, rules, small, site) {
                 Ok(opened) => opened.client(small),
                 Err(reason) => Found::Ended(reason),
             };
@@ -148,16 +149,27 @@ fn judge<'a>(
     let Some(hello) = hello else {
         return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
     };
-    let Some(site) = site else {
-        return HelloPhase::Stranger(&STATS.tls_refused_unknown_name, None);
+    let (secret, site) = match (proven_secret(rules, tls, &hello), site) {
+        (Ok(secret), Some(site)) => (secret, site),
+        (Err(counter), Some(_)) => return HelloPhase::Stranger(counter, site),
+        (Err(_), None) => {
+            return HelloPhase::Stranger(&STATS.tls_refused_unknown_name, None);
+        }
+        (Ok(secret), None) => match tls.sites.default().filter(|_| tls.any_sni) {
+            Some(site) => (secret, site),
+            None => {
+                warn_of_name(name.unwrap_or_default());
+                return HelloPhase::Stranger(&STATS.tls_refused_wrong_name, None);
+            }
+        },
     };
-    let secret = match proven_secret(rules, tls, &hello) {
-        Ok(secret) => secret,
-        Err(counter) => return HelloPhase::Stranger(counter, Some(site)),
-    };
+    // The digest doesn't cover the time stamp, the last 4 bytes: a replay may bear any.
+    if !rules.replays.admit(&hello.random[..28]) {
+        return HelloPhase::Stranger(&STATS.tls_refused_replay, Some(site));
+    }
     STATS.tls_hellos_accepted.add(1);
     match send_server_hello(socket, tls, &hello, secret, site) {
-        Ok(()) => HelloPhase::Answered,
+        Ok(()) => HelloPhase::Answered(site),
         Err(_) => HelloPhase::Ended(Close::ClientLost),
     }
 }
@@ -178,14 +190,20 @@ fn proven_secret<'a>(
     if age >= i64::from(back) || age < -i64::from(ahead) {
         return Err(&STATS.tls_refused_skew);
     }
-    let [key, _] = hello.random.as_chunks::<16>().0 else {
-        return Err(&STATS.tls_refused_bad_digest);
-    };
-    // A client whose clock is ahead must not make those of others too old.
-    match tls.replays.lock().admit(key, stamp.min(now)) {
-        Verdict::Fresh => Ok(secret),
-        Verdict::Seen => Err(&STATS.tls_refused_replay),
-        Verdict::TooOld => Err(&STATS.tls_refused_skew),
+    Ok(secret)
+}
+
+/// Once a minute: somebody knows a secret and asks for a name that isn't served, as yesterday's links do.
+fn warn_of_name(name: &[u8]) {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let now = clock::seconds().max(1);
+    let last = LAST.load(Ordering::Relaxed);
+    if last == 0 || now - last >= SUMMARY_INTERVAL.as_secs() as u32 {
+        LAST.store(now, Ordering::Relaxed);
+        log::event(format_args!(
+            "wrong_name name=\"{}\" hint=\"right secret, but -D doesn't give this name: an old link?\"",
+            name.escape_ascii()
+        ));
     }
 }
 
@@ -232,6 +250,7 @@ fn first_record(
     socket: &TcpStream,
     rules: &Rules,
     small: &mut [u8; READ_SMALL],
+    site: &Site,
 ) -> Result<Opened, Close> {
     let deadline = Instant::now() + FIRST_RECORD;
     let mut tls = Deframer::new();
@@ -248,8 +267,32 @@ fn first_record(
     if let Some(opened) = open(socket, rules, &mut small[..len], Some(tls))? {
         return Ok(opened);
     }
-    discard(socket, deadline, small);
+    // Closing with bytes unread would be a reset.
+    discard(socket, Instant::now() + Duration::from_millis(1), small);
+    reject(socket, site).map_err(|_| Close::ClientLost)?;
     Err(reason)
+}
+
+/// Ends as the site does when a record fits no keys.
+#[inline(never)] // see `live`
+fn reject(socket: &TcpStream, site: &Site) -> std::io::Result<()> {
+    let Rejection {
+        mut records,
+        reset,
+        delay,
+    } = site.rejection();
+    std::thread::sleep(delay);
+    // A plain alert is sent as it is, of an encrypted one only the length is known.
+    if let Some((&mut [0x17, ..], payload)) = records.split_first_chunk_mut::<{ record::HEADER }>()
+    {
+        Random::new(&sys::random_array()?).fill(payload);
+    }
+    send_all(socket, &records)?;
+    match reset {
+        true => sys::reset(socket),
+        false => socket.shutdown(Shutdown::Write)?,
+    }
+    Ok(())
 }
 
 thread_local! {

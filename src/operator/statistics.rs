@@ -55,7 +55,7 @@ pub fn start(
     if let Road::Middle(middle, _) = &rules.road {
         facts.clusters = middle.dcs.clusters();
     }
-    facts.replays = rules.tls.as_ref().map(|tls| tls.replays.clone());
+    facts.replays = Some(rules.replays.clone());
     facts.sets = rules.sets().to_vec();
     let site = Arc::new(Site::new(facts, config.stats_nets.clone()));
     for socket in sockets {

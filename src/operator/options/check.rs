@@ -70,6 +70,8 @@ const FAKE_TLS: &[&str] = &[
     "tls-skew",
     "tls-hybrid",
     "allow-plain",
+    "any-sni",
+    "mask-private",
 ];
 
 /// `run`, with a port where none is needed: a secret is made up, and 443 would take privileges.

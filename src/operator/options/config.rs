@@ -64,6 +64,12 @@ pub struct Config {
     pub no_hybrid: bool,
     /// --allow-plain: clients without fake TLS are served all the same.
     pub allow_plain: bool,
+    /// --any-sni: clients may ask for any name.
+    pub any_sni: bool,
+    /// --mask-private: name servers may lead strangers to private addresses.
+    pub mask_private: bool,
+    /// --state
+    pub state: Option<PathBuf>,
     /// -R: only the padded intermediate transport.
     pub padded_only: bool,
     /// -P

@@ -121,6 +121,12 @@ pub const FLAGS: &[Flag] = &[
         apply: Alone(|config| config.allow_plain = true),
     },
     Flag {
+        spelling: "--any-sni",
+        help: "fake TLS: serve clients that know a secret whatever name they ask for, as with the links of \
+               an earlier -D",
+        apply: Alone(|config| config.any_sni = true),
+    },
+    Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
@@ -154,6 +160,12 @@ pub const FLAGS: &[Flag] = &[
         help: "fake TLS: take at most N such visitors there at a time, default 64; more are closed, with \
                0 all of them",
         apply: Value(|config, text| set(&mut config.mask_max.0, number(text, 0..=MAX_MASK_MAX))),
+    },
+    Flag {
+        spelling: "--mask-private",
+        help: "take visitors to a site even if a name server says that its address is a private one; whoever \
+               rules the name then chooses what they see of this network",
+        apply: Alone(|config| config.mask_private = true),
     },
     Flag {
         spelling: "--mask-proxy-protocol",
@@ -219,6 +231,12 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--source IP",
         help: "connect to Telegram from this address of the machine (default: see --address)",
         apply: Value(|config, text| set(&mut config.source, values::source(text))),
+    },
+    Flag {
+        spelling: "--state FILE",
+        help: "keep what a restart must not forget in this file and FILE.old: which handshakes were used \
+               before; appended to while running, bounded",
+        apply: Value(|config, text| set(&mut config.state, values::file(text))),
     },
     Flag {
         spelling: "--stats-allow-net NET",

@@ -12,8 +12,7 @@ use mtproxy::crypto::middle_key;
 
 use crate::base::buffers::{self, Usage};
 use crate::base::clock;
-use crate::base::lock::Mutex;
-use crate::door::replay::Seen;
+use crate::door::replay::Replays;
 use crate::middle::dcs::{Set, Snapshot};
 use crate::middle::registry;
 use crate::stats::{self, CLIENTS, DIRECT, Figure, Traffic};
@@ -42,8 +41,8 @@ pub struct Facts {
     pub has_tag: bool,
     /// Clients at a time.
     pub most_clients: u32,
-    /// The hellos that were seen, with fake TLS.
-    pub replays: Option<Arc<Mutex<Seen>>>,
+    /// The handshakes that are remembered.
+    pub replays: Option<Arc<Replays>>,
 }
 
 /// A file as it was read.

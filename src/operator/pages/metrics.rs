@@ -8,7 +8,6 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use mtproxy::limits::REPLAY_ENTRIES;
 use mtproxy::proto::transport::Transport;
 use mtproxy::proto::wire::DcId;
 
@@ -86,10 +85,11 @@ fn clients(text: &mut Text, live: &Live) {
         text.value(&row.value);
     }
     if let Some(replays) = &live.facts.replays {
+        let (entries, most) = replays.fill();
         families! { text:
-            gauge replay_entries [] "fake-TLS hellos that are remembered"
-                text.value(&replays.lock().len());
-            gauge replay_entries_limit [] "how many are" text.value(&REPLAY_ENTRIES);
+            gauge replay_entries [] "accepted fake-TLS hellos and headers that are remembered"
+                text.value(&entries);
+            gauge replay_entries_limit [] "how many are" text.value(&most);
         }
     }
 }
