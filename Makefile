@@ -32,7 +32,7 @@ TELEGRAM := https://core.telegram.org
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run run-middle config test lint fmt bench static size test-static check cargo
+.PHONY: help build run run-middle config test lint fmt audit bench static size test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,22 @@ lint: cargo ## check formatting, clippy and documentation, warnings denied
 
 fmt: cargo ## format the source
 	@cargo fmt
+
+# Packages in Cargo.lock, this one included, for all targets together. A larger number is a decision, not an accident.
+MAX_LOCKED := 35
+
+audit: cargo ## print what a review has to read: code lines by part, unsafe blocks, crates; and check their bounds
+	@figures=$$(cargo test --locked --quiet --test tests sizes::source_keeps_to_its_sizes -- --nocapture) || { echo "$$figures"; exit 1; }
+	echo "$$figures" | grep -E '^ *[0-9]+ (lines|unsafe)'
+	allowed=' aes ctr sha1 sha2 md-5 hmac x25519-dalek crossbeam-channel lexopt '
+	names=$$(cargo tree --locked --all-features --target all -e normal,build,dev --depth 1 --prefix none | sed 1d | cut -d' ' -f1 | sort -u)
+	test -n "$$names"
+	for name in $$names; do
+	  case "$$allowed" in *" $$name "*) ;; *) echo "make audit: $$name is not among:$$allowed" >&2; exit 1 ;; esac
+	done
+	locked=$$(grep -c '^\[\[package\]\]' Cargo.lock)
+	printf '%6d direct crates, %d packages locked of at most %d\n' $$(echo "$$names" | wc -l) "$$locked" $(MAX_LOCKED)
+	test "$$locked" -le $(MAX_LOCKED)
 
 bench: cargo ## measure on loopback beside a plain relay (BENCH_JSON=file writes the figures as JSON)
 	@cargo bench --locked --bench bench -- $(ARGS)
