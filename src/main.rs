@@ -16,6 +16,7 @@ mod base {
     pub mod lock;
     pub mod log;
     pub mod net;
+    pub mod queue;
     pub mod records;
     #[allow(unsafe_code)] // the one place
     pub mod sys;

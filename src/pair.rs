@@ -6,9 +6,7 @@
 //! Locks: a list of all pairs, from which the server ends them when it stops, and in each pair how far its
 //! halves are, taken behind the former. Neither is held while bytes are moved.
 
-use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
@@ -67,39 +65,55 @@ pub fn run(
     (ended.reason.unwrap_or(Close::Panicked), listed)
 }
 
-/// All pairs, by the descriptor of the connection that was accepted.
+/// All pairs.
 static PAIRS: Mutex<Pairs> = Mutex::new(Pairs {
-    all: BTreeMap::new(),
+    slots: Vec::new(),
+    free: Vec::new(),
     stopped: false,
 });
 /// Notified when the last pair leaves.
 static EMPTY: Condvar = Condvar::new();
 
 struct Pairs {
-    all: BTreeMap<RawFd, Arc<Pair>>,
+    slots: Vec<Option<Arc<Pair>>>,
+    free: Vec<usize>,
     stopped: bool,
 }
 
+impl Pairs {
+    fn all(&self) -> impl Iterator<Item = &Arc<Pair>> {
+        self.slots.iter().flatten()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+}
+
 /// A pair that is in the list, until this is dropped: when its end is counted.
-pub struct Listed(RawFd);
+pub struct Listed(usize);
 
 impl Listed {
     fn new(pair: &Arc<Pair>) -> Listed {
-        let number = pair.client.as_raw_fd();
         let mut pairs = PAIRS.lock();
-        pairs.all.insert(number, pair.clone());
+        let slot = pairs.free.pop().unwrap_or_else(|| {
+            pairs.slots.push(None);
+            pairs.slots.len() - 1
+        });
+        pairs.slots[slot] = Some(pair.clone());
         if pairs.stopped {
             pair.finish();
         }
-        Listed(number)
+        Listed(slot)
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
         let mut pairs = PAIRS.lock();
-        let _last = pairs.all.remove(&self.0);
-        if pairs.all.is_empty() {
+        let _last = pairs.slots[self.0].take();
+        pairs.free.push(self.0);
+        if pairs.is_empty() {
             EMPTY.notify_all();
         }
     }
@@ -109,31 +123,27 @@ impl Drop for Listed {
 pub fn finish_all() {
     let mut pairs = PAIRS.lock();
     pairs.stopped = true;
-    pairs.all.values().for_each(|pair| pair.finish());
+    pairs.all().for_each(|pair| pair.finish());
 }
 
 /// Ends all pairs now, whatever is on its way.
 pub fn end_all() {
     let pairs = PAIRS.lock();
-    for socket in pairs
-        .all
-        .values()
-        .flat_map(|pair| [&pair.client, &pair.far])
-    {
+    for socket in pairs.all().flat_map(|pair| [&pair.client, &pair.far]) {
         let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
 /// Waits until there is no pair; false if some are left after `wait`.
 pub fn wait_empty(wait: Duration) -> bool {
-    let pairs = lock::wait_while(&EMPTY, PAIRS.lock(), wait, |pairs| !pairs.all.is_empty());
-    pairs.all.is_empty()
+    let pairs = lock::wait_while(&EMPTY, PAIRS.lock(), wait, |pairs| !pairs.is_empty());
+    pairs.is_empty()
 }
 
 /// Pairs both of whose halves go on, and a figure that changes while clients take something or speak.
 pub fn movement() -> (u64, u64) {
     let pairs = PAIRS.lock();
-    pairs.all.values().fold((0, 0_u64), |(whole, sum), pair| {
+    pairs.all().fold((0, 0_u64), |(whole, sum), pair| {
         let moved = sys::unconfirmed(&pair.client) + (u64::from(pair.steps()) << 32);
         (
             whole + u64::from(!pair.has_ended()),

@@ -2,36 +2,28 @@
 //! a secret. Prose for the operator (start block, errors) is written by `say`.
 //!
 //! At start lines are written by the one thread that there is. From [`start`] on a thread of its own
-//! writes them, out of a bounded channel: standard error may be a pipe that nobody reads or a terminal
+//! writes them, out of a bounded queue: standard error may be a pipe that nobody reads or a terminal
 //! that is held by Ctrl-S, and nobody who serves waits for that. Lines that don't fit are dropped and
-//! counted; the count is logged once the channel is empty again.
+//! counted; the count is logged once the queue is empty again.
 
 use std::fmt::{Arguments, Write as _};
 use std::io;
 use std::panic::PanicHookInfo;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mtproxy::formats::date::Moment;
 use mtproxy::limits::{LOG_FLUSH, LOG_LINES};
 
+use super::queue::Queue;
 use super::{clock, threads};
 
 static VERBOSITY: AtomicU32 = AtomicU32::new(0);
-/// To the log's thread, once there is one.
-static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
+/// To the log's thread.
+static QUEUE: Queue<String> = Queue::new();
+/// There is one.
+static STARTED: AtomicBool = AtomicBool::new(false);
 /// Lines that found no room since this was last logged.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
-
-enum Entry {
-    Line(String),
-    /// Dropped when everything before it is written, which disconnects who waits for that.
-    Mark {
-        _written: Sender<()>,
-    },
-}
 
 /// Sets how many -v were given.
 pub fn set_verbosity(level: u32) {
@@ -40,23 +32,14 @@ pub fn set_verbosity(level: u32) {
 
 /// From now on lines are written by a thread of their own.
 pub fn start() -> io::Result<()> {
-    let (send, entries) = bounded(LOG_LINES);
-    threads::spawn("log", move || write_lines(&entries, &mut io::stderr()))?;
-    let _ = QUEUE.set(send);
+    threads::spawn("log", || write_lines(&QUEUE, &mut io::stderr()))?;
+    STARTED.store(true, Ordering::Relaxed);
     Ok(())
 }
 
 /// Waits until everything is written, but not for long: nobody may be reading.
 pub fn flush() {
-    let Some(queue) = QUEUE.get() else { return };
-    let deadline = Instant::now() + LOG_FLUSH;
-    let (_written, waiting) = bounded(0);
-    if queue
-        .send_deadline(Entry::Mark { _written }, deadline)
-        .is_ok()
-    {
-        let _ = waiting.recv_deadline(deadline);
-    }
+    QUEUE.wait_done(LOG_FLUSH);
 }
 
 /// Logs an event that an operator wants to know of.
@@ -106,27 +89,20 @@ fn stamped(what: Arguments) -> String {
 }
 
 fn line(text: String) {
-    match QUEUE.get() {
-        None => write(&mut io::stderr(), &text),
-        Some(queue) => {
-            if queue.try_send(Entry::Line(text)).is_err() {
-                DROPPED.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+    if !STARTED.load(Ordering::Relaxed) {
+        write(&mut io::stderr(), &text);
+    } else if !QUEUE.push(text, LOG_LINES) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The log's thread.
-fn write_lines(entries: &Receiver<Entry>, out: &mut dyn io::Write) {
-    for entry in entries {
-        if let Entry::Line(text) = &entry {
-            write(out, text);
-        }
-        if entries.is_empty() {
-            let lines = DROPPED.swap(0, Ordering::Relaxed);
-            if lines > 0 {
-                write(out, &stamped(format_args!("log_dropped lines={lines}")));
-            }
+fn write_lines(queue: &Queue<String>, out: &mut dyn io::Write) {
+    while let Some(lines) = queue.take() {
+        lines.iter().for_each(|line| write(out, line));
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            write(out, &stamped(format_args!("log_dropped lines={dropped}")));
         }
     }
 }

@@ -14,12 +14,13 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mtproxy::limits::{REPLAY_QUEUE, REPLAY_TABLE};
 use sha2::{Digest, Sha256};
 
 use crate::base::lock::Mutex;
+use crate::base::queue::Queue;
 use crate::base::sys;
 
 /// What was accepted.
@@ -27,7 +28,7 @@ pub struct Replays {
     key: [u8; KEY],
     tables: Mutex<Tables>,
     /// To the thread that writes the file.
-    journal: Option<Sender<u64>>,
+    journal: Option<Arc<Queue<u64>>>,
 }
 
 impl Replays {
@@ -77,19 +78,19 @@ impl Replays {
             Some(key) => key,
             None => sys::random_array()?,
         };
-        let (send, receive) = bounded(REPLAY_QUEUE);
+        let queue = Arc::new(Queue::new());
         let journal = Journal {
             path: path.to_owned(),
             key,
             file: append_to(path, &key)?,
             entries,
             most: most.max(1) * REPLAY_TABLE,
-            receive,
+            queue: queue.clone(),
         };
         let replays = Replays {
             key,
             tables: Mutex::new(tables),
-            journal: Some(send),
+            journal: Some(queue),
         };
         Ok((replays, journal))
     }
@@ -111,7 +112,7 @@ impl Replays {
         };
         if let Some(journal) = self.journal.as_ref().filter(|_| is_new) {
             // A disk that doesn't keep up loses entries of the file, and nobody waits for it.
-            let _ = journal.try_send(hash);
+            journal.push(hash, REPLAY_QUEUE);
         }
         is_new
     }
@@ -121,6 +122,14 @@ impl Replays {
         let tables = self.tables.lock();
         let used = tables.all.iter().map(|table| table.used).sum();
         (used, tables.most * REPLAY_TABLE)
+    }
+}
+
+impl Drop for Replays {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.journal {
+            journal.close();
+        }
     }
 }
 
@@ -195,19 +204,16 @@ pub struct Journal {
     entries: usize,
     /// Entries that make it full.
     most: usize,
-    receive: Receiver<u64>,
+    queue: Arc<Queue<u64>>,
 }
 
 impl Journal {
     /// Runs until the store is gone. An error ends it: what is accepted from then on is forgotten by a
     /// restart.
     pub fn run(&mut self) -> io::Result<()> {
-        while let Ok(first) = self.receive.recv() {
-            let mut bytes = Vec::from(first.to_le_bytes());
-            // Whatever waits goes out in one write, so that few entries are torn.
-            for more in self.receive.try_iter().take(REPLAY_QUEUE) {
-                bytes.extend(more.to_le_bytes());
-            }
+        while let Some(hashes) = self.queue.take() {
+            // In one write, so that few entries are torn.
+            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
             if self.entries >= self.most {
                 std::fs::rename(&self.path, with_suffix(&self.path))?;
                 self.entries = 0;
@@ -304,10 +310,12 @@ mod tests {
         let (replays, mut journal) = Replays::open(path, most).unwrap();
         let writer = std::thread::spawn(move || journal.run().unwrap());
         let results = numbers.map(|number| {
-            while replays.journal.as_ref().unwrap().is_full() {
-                std::thread::yield_now();
+            let is_new = replays.admit(&bytes(number));
+            if number % REPLAY_QUEUE == 0 {
+                let queue = replays.journal.as_ref().unwrap();
+                queue.wait_done(std::time::Duration::from_secs(60));
             }
-            replays.admit(&bytes(number))
+            is_new
         });
         let results = results.collect();
         drop(replays);
