@@ -100,6 +100,8 @@ pub const MAX_HELLO_RECORDS: usize = 10;
 pub const RELEASED: u64 = 1_793_491_200;
 /// Accepted ClientHellos and headers that one table of the replay store remembers; it takes 512 KiB.
 pub const REPLAY_TABLE: usize = 1 << 16;
+/// The first table's, 32 KiB; each further one is twice as large, up to [`REPLAY_TABLE`].
+pub const REPLAY_FIRST: usize = 1 << 12;
 /// Tables of the replay store, at most: a million entries. C: all of two days.
 pub const REPLAY_TABLES: usize = 16;
 /// The replay store takes at most this part of the machine's memory: with 64 MB, two tables of 512 KiB.

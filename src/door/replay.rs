@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mtproxy::limits::{REPLAY_QUEUE, REPLAY_TABLE};
+use mtproxy::limits::{REPLAY_FIRST, REPLAY_QUEUE, REPLAY_TABLE};
 use sha2::{Digest, Sha256};
 
 use crate::base::lock::Mutex;
@@ -151,14 +151,14 @@ impl Tables {
     }
 
     fn note(&mut self, hash: u64) {
-        if self
-            .all
-            .front()
-            .is_none_or(|table| table.used == REPLAY_TABLE)
-        {
+        let is_full = |table: &Table| table.used == table.capacity();
+        if self.all.front().is_none_or(is_full) {
+            // The first ones are small: on a router few clients come.
+            let next = self.all.front().map_or(REPLAY_FIRST, |t| 2 * t.capacity());
+            let capacity = next.min(REPLAY_TABLE);
             self.all.truncate(self.most - 1);
             self.all.push_front(Table {
-                slots: vec![EMPTY; 2 * REPLAY_TABLE].into_boxed_slice(),
+                slots: vec![EMPTY; 2 * capacity].into_boxed_slice(),
                 used: 0,
             });
         }
@@ -177,6 +177,10 @@ struct Table {
 }
 
 impl Table {
+    fn capacity(&self) -> usize {
+        self.slots.len() / 2
+    }
+
     /// The place of an entry, or the empty one where it belongs.
     fn find(&self, hash: u64) -> usize {
         let places = self.slots.len();
@@ -277,14 +281,16 @@ mod tests {
     #[test]
     fn the_oldest_table_is_dropped_when_all_are_full() {
         let replays = Replays::new(2).unwrap();
-        for number in 0..=2 * REPLAY_TABLE {
+        // Tables of 4096, 8192, 16384, 32768 and 65536 entries, and then of 65536.
+        let small = REPLAY_TABLE - REPLAY_FIRST;
+        let all = small + 2 * REPLAY_TABLE;
+        for number in 0..=all {
             assert!(replays.admit(&bytes(number)), "{number}");
         }
-        // The first table went when the third began.
         assert_eq!(replays.fill().0, REPLAY_TABLE + 1);
-        assert!(!replays.admit(&bytes(REPLAY_TABLE)), "of the second");
-        assert!(!replays.admit(&bytes(2 * REPLAY_TABLE)), "of the third");
-        assert!(replays.admit(&bytes(0)), "of the first");
+        assert!(!replays.admit(&bytes(all - 1)), "of the last but one");
+        assert!(!replays.admit(&bytes(all)), "of the last");
+        assert!(replays.admit(&bytes(small)), "of the one before");
     }
 
     /// A directory that is removed at the end.
