@@ -25,9 +25,13 @@ pub const MAX_LABEL: usize = 32;
 pub const MAX_DOMAIN: usize = 182;
 /// Domains that -D may give; ee secrets add their own. C: none.
 pub const MAX_DOMAINS: usize = 64;
-/// Strangers that are taken to the mask site at a time where --mask-max gives none: a site sees few
-/// visitors, and each costs what a client costs. C: none.
-pub const MASK_MAX: u32 = 64;
+/// Strangers that are shown the mask site at a time where --mask-max gives none: one for so many clients.
+/// C: none.
+pub const MASK_SHARE: u32 = 8;
+/// But at least so many, and at most.
+pub const MIN_MASK: u32 = 64;
+/// See above.
+pub const MAX_MASK: u32 = 512;
 /// Most that --mask-max may give: each is a client less. C: none.
 pub const MAX_MASK_MAX: u32 = 4096;
 /// How long ago a ClientHello may have been made, seconds, where --tls-skew gives nothing
@@ -61,16 +65,21 @@ pub const STOP_DRAIN: Duration = Duration::from_secs(5);
 pub const STOP_QUIET: Duration = Duration::from_millis(500);
 /// SO_SNDTIMEO of client sockets: how often a stalled writer looks at its deadline.
 pub const CLIENT_SEND_STEP: Duration = Duration::from_secs(10);
-/// Keep-alive of client sockets: first probe, seconds of silence. C: system default (7 200 s).
-pub const KEEPALIVE_IDLE: u32 = 300;
+/// Keep-alive of client sockets: first probe, seconds of silence: before a carrier's NAT
+/// forgets the connection. C: system default (7 200 s).
+pub const KEEPALIVE_IDLE: u32 = 60;
 /// Keep-alive of client sockets: seconds between probes.
-pub const KEEPALIVE_INTERVAL: u32 = 30;
+pub const KEEPALIVE_INTERVAL: u32 = 10;
 /// Keep-alive of client sockets: unanswered probes that end a connection.
-pub const KEEPALIVE_PROBES: u32 = 4;
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// At a secret's limit, a client that has been silent for so long is closed for a new one. C: no limit.
+pub const LIMIT_SILENCE: Duration = Duration::from_secs(90);
+/// How long the new one waits for its place.
+pub const LIMIT_WAIT: Duration = Duration::from_secs(1);
 /// TCP_USER_TIMEOUT of client sockets: unacknowledged data ends a connection after this. Not less
 /// than keep-alive takes with all its probes: Linux ends a connection at the first unanswered probe
 /// after this time, whatever the number of probes.
-pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(420);
+pub const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Most bytes of a packet over HTTP, exclusive (protocol.md 10.3). C: the same.
 pub const MAX_HTTP_BODY: u64 = 1_044_480;
@@ -86,6 +95,23 @@ pub const HTTP_REQUEST: Duration = Duration::from_secs(10);
 /// How long a kept connection is silent between two requests, and how often a thread that waits for
 /// its client looks whether that has begun. C: none.
 pub const HTTP_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections at a time that have proven no secret, where --max-unauthenticated gives none: one for so
+/// many clients. C: they are clients.
+pub const UNAUTHENTICATED_SHARE: u32 = 4;
+/// But at least so many, and at most.
+pub const MIN_UNAUTHENTICATED: u32 = 64;
+/// See above.
+pub const MAX_UNAUTHENTICATED: u32 = 4096;
+/// While their places are scarce, connections that one IPv4 address or IPv6 /64 may have among them: a
+/// household, or a carrier's NAT. One sixteenth of the places if that is more. C: no limit.
+pub const SOURCE_PLACES: usize = 64;
+/// While they are scarce, how often a source may connect, after a burst. C: no limit.
+pub const SOURCE_INTERVAL: Duration = Duration::from_millis(125);
+/// Connections of a source that may come at once.
+pub const SOURCE_BURST: u32 = 32;
+/// Places that are looked at to find the one that is dropped early.
+pub const DROP_SAMPLE: usize = 16;
 
 /// How long accepting pauses when the system is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -132,6 +158,14 @@ pub const MASK_LOOKUP: Duration = Duration::from_secs(3);
 /// A stranger's connection that is silent in both directions for so long is closed: longer than web
 /// servers keep one (nginx 75 s, Apache up to 300 s). C: never.
 pub const MASK_IDLE: Duration = Duration::from_secs(310);
+/// How long a stranger waits for a place at the site while --mask-max are there.
+pub const MASK_WAIT: Duration = Duration::from_secs(30);
+/// How often it looks meanwhile whether somebody there is idle.
+pub const MASK_LOOK: Duration = Duration::from_secs(1);
+/// While strangers wait, whoever has been idle at the site for so long gives way.
+pub const MASK_SCARCE_IDLE: Duration = Duration::from_secs(10);
+/// One source has this part of the places there from half of them on, and as many more may wait.
+pub const MASK_SOURCES: usize = 8;
 /// Buffer of each direction of a stranger's connection, bytes.
 pub const MASK_BUFFER: usize = 16 << 10;
 /// How often sites are looked up and probed, give or take an eighth. C: at start only.
@@ -262,9 +296,11 @@ pub const MAX_NAT_RULES: usize = 16;
 
 /// Longest head of an HTTP request, bytes (protocol.md 10.1). C: the same.
 pub const MAX_HTTP_HEAD: usize = 16 << 10;
-/// Requests for statistics that are served at a time, a thread each; further ones wait. C: in the one
-/// event loop.
-pub const STATS_CONNECTIONS: usize = 8;
+/// Connections for statistics that are served at a time on each address, a thread each; further ones wait.
+/// C: in the one event loop.
+pub const STATS_CONNECTIONS: usize = 4;
+/// The same for a connection of somebody who may not ask.
+pub const STATS_REFUSAL: Duration = Duration::from_secs(1);
 /// From accept to the end of a connection for statistics, however much it is kept alive. C: none.
 pub const STATS_LIFETIME: Duration = Duration::from_secs(10);
 /// Connections for statistics that may wait to be accepted.
@@ -287,6 +323,8 @@ pub const RESERVE: u64 = 64;
 pub const SYSTEM_RESERVE: u64 = 2_000;
 /// Memory of an idle client's thread, kernel included: its stacks, structures, a socket's both ends.
 pub const THREAD_MEMORY: u64 = 48 << 10;
+/// Address space of a thread: its stack and guard page, and what it allocates.
+pub const THREAD_SPACE: u64 = 96 << 10;
 /// Middle mode: one client in this many may need a second thread at the same time, for its writer or
 /// because it goes direct.
 pub const WRITER_SHARE: u64 = 8;
@@ -294,15 +332,36 @@ pub const WRITER_SHARE: u64 = 8;
 pub const THREAD_LINGER: Duration = Duration::from_secs(10);
 /// Budget of all buffers where --msg-buffers-size gives none, bytes: C's default is 256 MiB.
 pub const BUFFER_BUDGET: u64 = 256 << 20;
-/// Sizes of pooled buffers, bytes: pings, small packets, a TCP window, file parts, the longest packet.
-pub const BUFFER_CLASSES: [usize; 6] = [
+/// Sizes of pooled buffers, bytes: pings, small packets, the longest ClientHello, a TCP window, file
+/// parts, the longest packet.
+pub const BUFFER_CLASSES: [usize; 7] = [
     1 << 9,
     1 << 11,
-    1 << 14,
+    (1 << 14) + (1 << 9),
     1 << 16,
     1 << 18,
+    (1 << 19) + (1 << 12),
     (1 << 20) + (1 << 12),
 ];
+/// The part of the budget that clients' packets may take which are longer than `FIRST_BUFFER`. C: none.
+pub const UPLOADS_SHARE: usize = 2;
+/// Most that is taken for a client's packet before its bytes have come, and what needs no reservation.
+pub const FIRST_BUFFER: usize = 64 << 10;
+/// How long a reader waits for a reservation until it has those closed whose packets come too slowly.
+pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks meanwhile.
+pub const UPLOAD_LOOK: Duration = Duration::from_secs(1);
+/// Bytes a second of a packet that has a reservation, below which it comes too slowly.
+pub const UPLOAD_RATE: u64 = 8 << 10;
+/// The part of the budget that frames from middle proxies may take, together with what waits for these;
+/// the connection whose frame would take more is dropped. C: no limit.
+pub const BACKENDS_SHARE: usize = 4;
+/// Buffer of a middle proxy's frame that is always taken, bytes: twice the longest packet.
+pub const USUAL_FRAME: usize = 2 << 20;
+/// The part of the budget that connections may hold that have proven no secret. C: no pool of theirs.
+pub const STRANGERS_SHARE: usize = 16;
+/// And at least so many bytes: sixteen of the longest ClientHellos.
+pub const MIN_STRANGERS_SHARE: usize = 264 << 10;
 /// The part of the budget that each size class may keep free for the next packets; what is not used
 /// goes back to the system within minutes.
 pub const POOL_SHARE: usize = 16;

@@ -31,6 +31,7 @@ mod middle {
     pub mod http;
     mod http_response;
     pub mod link;
+    pub mod memory;
     pub mod nat;
     mod outbox;
     mod reader;

@@ -14,9 +14,11 @@ use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
 use crate::direct::Direct;
 use crate::direct::table::Table;
+use crate::door::admission::{Admission, Caps};
 use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
+use crate::door::visitors::Visitors;
 use crate::door::{accept, closing, probe};
 use crate::middle::dcs::{Dcs, MainTask};
 use crate::middle::dial::Dialer;
@@ -24,6 +26,7 @@ use crate::middle::nat::NatRules;
 use crate::middle::registry;
 use crate::middle::session::Middle;
 use crate::middle::slot;
+use crate::operator::access::Secrets;
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::options::Config;
 use crate::operator::pages::FileFacts;
@@ -45,8 +48,9 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
-    let tls = fake_tls(&config, &domains, &addresses)?;
-    let capacity = capacity::find(&demand(&config, dcs.as_ref(), tls.is_some()));
+    let has_tls = !domains.is_empty();
+    let capacity = capacity::find(&demand(&config, dcs.as_ref(), &secrets, has_tls));
+    let tls = fake_tls(&config, &domains, &addresses, capacity.strangers)?;
     let proxy_secret = match &dcs {
         Some(_) => start::read_proxy_secret(&config)?,
         None => None,
@@ -66,19 +70,17 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         stats_port: facts.port,
         capacity: &capacity,
         proxy_secret: proxy_secret.as_ref(),
-        fake_tls: tls.is_some(),
+        fake_tls: has_tls,
     };
     report.say();
-    links::show_at_start(
-        &config,
-        &secrets,
-        addresses.first().map_or(0, SocketAddr::port),
-    );
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    links::show_at_start(&config, &secrets, port);
 
     sys::block_signals();
     log::start().map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let rules = Arc::new(Rules {
+        admission: admission(&capacity)?,
         secrets: secrets.keys(),
         tls,
         replays: replays(&config, capacity.memory)?,
@@ -88,7 +90,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     });
     rules.sets().iter().for_each(|set| set.start_first());
     statistics::start(&config, &stats_sockets, facts, &rules)?;
-    start_threads(&listeners, &rules, capacity.clients, requests).map_err(no_thread)?;
+    start_threads(&listeners, &rules, requests).map_err(no_thread)?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, dialer.as_ref());
     stop(&listeners, &rules);
@@ -99,7 +101,8 @@ fn no_thread(e: std::io::Error) -> Fatal {
     Fatal(format!("can't start a thread: {e}"))
 }
 
-fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
+fn demand(config: &Config, dcs: Option<&Dcs>, secrets: &Secrets, tls: bool) -> Demand {
+    let limits = secrets.entries.iter().filter_map(|entry| entry.limit);
     let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
     Demand {
         clients: config.max_clients,
@@ -107,7 +110,9 @@ fn demand(config: &Config, dcs: Option<&Dcs>, tls: bool) -> Demand {
         slots: (slots + config.ports.len()) as u64,
         direct: dcs.is_none(),
         fallback: config.has_fallback(),
-        strangers: if tls { config.mask_max.0.into() } else { 0 },
+        limited: limits.map(u64::from).sum(),
+        unauthenticated: config.max_unauthenticated,
+        mask: tls.then_some(config.mask_max),
     }
 }
 
@@ -133,6 +138,7 @@ fn fake_tls(
     config: &Config,
     domains: &[Domain],
     ours: &[SocketAddr],
+    strangers: u32,
 ) -> Result<Option<FakeTls>, Fatal> {
     if domains.is_empty() {
         return Ok(None);
@@ -149,7 +155,7 @@ fn fake_tls(
         hybrid: !config.no_hybrid,
         allow_plain: config.allow_plain,
         any_sni: config.any_sni,
-        mask_max: config.mask_max.0,
+        visitors: Visitors::new(strangers),
     }))
 }
 
@@ -205,6 +211,17 @@ fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road
     Road::Middle(middle, fallback)
 }
 
+/// To be called when the budget of buffers is set.
+fn admission(capacity: &Capacity) -> Result<Arc<Admission>, Fatal> {
+    let seed = sys::random_array().map_err(|e| Fatal(format!("no random bytes: {e}")))?;
+    let caps = Caps {
+        unproven: capacity.unauthenticated,
+        held: buffers::strangers_share(),
+        clients: capacity.clients,
+    };
+    Ok(Arc::new(Admission::new(caps, &seed)))
+}
+
 fn set_bounds(config: &Config, capacity: &Capacity) {
     let default = limits::BUFFER_BUDGET.min(capacity.memory / 4);
     let budget = config.buffer_bytes.unwrap_or(default);
@@ -226,14 +243,13 @@ fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
 fn start_threads(
     listeners: &[Arc<TcpListener>],
     rules: &Arc<Rules>,
-    most: u32,
     requests: Sender<MainTask>,
 ) -> std::io::Result<()> {
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
         // A panic must not end the service.
         threads::spawn("accept", move || {
-            while !threads::guarded(|| accept::run(&listener, &rules, most)) {}
+            while !threads::guarded(|| accept::run(&listener, &rules)) {}
         })?;
     }
     if let Some(tls) = &rules.tls {

@@ -201,7 +201,7 @@ fn a_thousand_half_open_hellos_hold_nobody_up() {
     const THREADS: usize = 4;
     const SECONDS: usize = 3;
     let count = how_many(1_000);
-    let rig = TlsRig::start(Mode::Direct);
+    let rig = TlsRig::with(Mode::Direct, &["--max-unauthenticated", "4096"]);
     let hello = Kind::Today.signed(DOMAIN, &SECRET);
     let started = Instant::now();
     let connect =

@@ -8,7 +8,6 @@ use crate::support::middle_proxy::{MiddleProxy, Options};
 use crate::support::proxy::Proxy;
 use crate::support::rig::{Rig, id_of, proxy_with};
 use crate::support::rpc;
-use crate::support::sockets::wait_until_read;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
@@ -40,15 +39,14 @@ fn unfinished_packets_stay_within_the_bound_of_buffers() {
         client.send_asking_ack(&forwarded);
         assert!(matches!(client.receive(), Item::QuickAck { .. }));
     }
-    // One after the other: a threshold holds only if those that are closed get the time to end.
+    // Most of them wait in the kernel's buffers: the proxy reads no more than it has room for.
     for client in &mut clients {
         client.send_raw(&filtered[..filtered.len() - 1]);
-        wait_until_read(&client.stream);
     }
     let served = clients.into_iter().map(finishes_its_packet);
     let served = served.filter(|served| *served).count();
-    assert!(served > 0, "all were closed");
-    assert_bounded(rig);
+    assert_eq!(served, CLIENTS, "each had its turn");
+    assert_eq!(bounded(rig), 0, "clients closed for memory");
 }
 
 #[test]
@@ -70,7 +68,7 @@ fn queues_of_slow_clients_stay_within_the_bound_of_buffers() {
     }
     // Once the PONG is here the proxy has taken all of it.
     rig.middle.ping(&link, *b"all read");
-    assert_bounded(rig);
+    assert!(bounded(rig) > 0, "nobody was closed for memory");
 }
 
 #[test]
@@ -127,15 +125,13 @@ fn finishes_its_packet(mut client: Client) -> bool {
     client.receive_or_end().is_some()
 }
 
-/// It took memory for buffers up to their bound and not more, closed clients for it, and still serves.
-fn assert_bounded(rig: Rig) {
+/// It took memory for buffers up to their bound and not more, and still serves; how many clients it closed
+/// for that.
+fn bounded(rig: Rig) -> u64 {
     rig.dial(Transport::Padded).echo(1_000);
     let peak = rig.proxy.peak_memory();
-    let closed = rig.proxy.stop().count("connections_failed_lru");
-    assert!(
-        peak < PEAK_MEMORY && closed > 0,
-        "{peak} bytes at the peak, {closed} clients closed for memory"
-    );
+    assert!(peak < PEAK_MEMORY, "{peak} bytes at the peak");
+    rig.proxy.stop().count("connections_failed_lru")
 }
 
 /// User and group of an account.

@@ -6,6 +6,7 @@ use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::middle_proxy::MiddleProxy;
 use crate::support::proxy::{Files, program};
 use crate::support::unread::Unread;
+use crate::support::wait::PATIENCE;
 use std::net::TcpStream;
 
 /// More than the queue of the log and its pipe hold.
@@ -23,12 +24,12 @@ fn middle_mode_goes_on_and_stops() {
     let secret_file = files.write("proxy-secret", lost.proxy_secret());
     let config_file = files.write("proxy-multi.conf", config.as_bytes());
     let run = unread(&["--aes-pwd", &secret_file, "-M", "1", &config_file]);
-    let bystander = Bystander::start(run.dial(3));
+    let bystander = Bystander::start(run.dial(3), 1_000);
     run.dial(2).echo(100);
     lost.kill_links();
     lost.link(1);
     run.dial(2).echo(100);
-    bystander.end();
+    bystander.unharmed(PATIENCE);
     run.stop();
 }
 
@@ -36,12 +37,12 @@ fn middle_mode_goes_on_and_stops() {
 fn direct_mode_goes_on_and_stops() {
     let centre = DataCentre::start(Behaviour::Serve);
     let run = unread(&["--direct", "--dc-override", &centre.as_dc(2)]);
-    let bystander = Bystander::start(run.dial(2));
+    let bystander = Bystander::start(run.dial(2), 1_000);
     for _ in 0..CONNECTIONS {
         drop(TcpStream::connect(run.address).expect("a connection"));
     }
     run.dial(2).echo(100);
-    bystander.end();
+    bystander.unharmed(PATIENCE);
     run.stop();
 }
 

@@ -11,7 +11,6 @@ use crate::support::middle_proxy::Options;
 use crate::support::obfuscated2::Secret;
 use crate::support::programs::run;
 use crate::support::rig::{Rig, dialer};
-use crate::support::sockets::dial;
 use crate::support::transfers::Ends;
 use crate::support::vectors::to_hex;
 use std::fs;
@@ -160,11 +159,12 @@ fn the_process_is_told() {
 fn a_refusal_has_one_name() {
     let rig = Rig::with(&[&SERVING[..], &["-C", "1"]].concat(), Options::default());
     let address = stats_address(&rig.proxy);
-    let there = rig.dial(Transport::Padded);
+    let mut there = rig.dial(Transport::Padded);
+    there.echo(10);
     let refused = |figures: &Figures| {
         figures.number("mtproxy_handshake_refusals_total{reason=\"limit\"}") > 0
     };
-    drop(dial(rig.proxy.address()));
+    rig.dial(Transport::Padded).expect_closed();
     let metrics = wait_for(|| Figures::of_metrics(address), "a refusal", refused);
     assert!(!metrics.has("mtproxy_accept_connection_limit_failed_total"));
     assert!(!metrics.has("mtproxy_tls_refused_not_tls_total"));

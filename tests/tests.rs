@@ -21,6 +21,7 @@ mod vectors_link;
 
 // The program.
 mod addresses;
+mod admission;
 mod backend_stall;
 mod backends;
 mod commands;
@@ -47,6 +48,7 @@ mod flags;
 mod http_connections;
 mod http_transport;
 mod limits;
+mod memory;
 mod mistakes;
 mod plain;
 mod process;

@@ -1,16 +1,26 @@
 //! Recycled buffers, so that no packet costs an allocation: musl's malloc takes 1 to 10 µs when one
 //! thread frees what another one reserved. Size classes (`limits::BUFFER_CLASSES`), one free list
-//! each behind its own lock. Every buffer in use counts against one byte budget.
+//! each behind its own lock.
+//!
+//! Every buffer in use is on the account of those that it is held for, and each account has its share of
+//! one byte budget. Only what clients hold makes clients be closed.
 
-use crate::base::lock::Mutex;
+use std::alloc::{Layout, handle_alloc_error};
+use std::io::{self, ErrorKind};
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mtproxy::limits::{BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, POOL_SHARE};
+use mtproxy::limits::{
+    BACKENDS_SHARE, BUFFER_CLASSES, MAX_OUTBOX, MIN_OUTBOX, MIN_STRANGERS_SHARE, POOL_SHARE,
+    STRANGERS_SHARE, UPLOADS_SHARE, USUAL_FRAME,
+};
+
+use crate::base::lock::Mutex;
 
 static POOLS: [Mutex<Pool>; BUFFER_CLASSES.len()] =
     [const { Mutex::new(Pool::EMPTY) }; BUFFER_CLASSES.len()];
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
+/// Bytes in use, by account.
+static IN_USE: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
 /// Buffers that there are, and the most that there ever were. Recycling changes neither.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -27,6 +37,18 @@ impl Pool {
         free: Vec::new(),
         used: 0,
     };
+}
+
+/// For whom bytes are held.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Account {
+    /// A client that has proven a secret: closing it gives them back.
+    #[default]
+    Clients,
+    /// Whoever has proven none.
+    Strangers,
+    /// A middle proxy: frames that come from it, packets that wait for it.
+    Backends,
 }
 
 /// What buffers take.
@@ -49,7 +71,7 @@ pub struct Usage {
 /// What buffers take now.
 pub fn usage() -> Usage {
     let mut usage = Usage {
-        bytes: IN_USE.load(Ordering::Relaxed),
+        bytes: IN_USE.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
         budget: BUDGET.load(Ordering::Relaxed),
         most: MOST.load(Ordering::Relaxed),
         ..Usage::default()
@@ -75,16 +97,37 @@ pub fn outbox_cap() -> usize {
     (budget / 8).clamp(MIN_OUTBOX, MAX_OUTBOX).min(budget / 2)
 }
 
-/// Bytes in use above three quarters of the budget: so much has to be given back by clients.
+/// Bytes that clients hold above three quarters of the budget: so much has to be given back.
 pub fn excess() -> usize {
     let line = BUDGET.load(Ordering::Relaxed) / 4 * 3;
-    IN_USE.load(Ordering::Relaxed).saturating_sub(line)
+    IN_USE[Account::Clients as usize]
+        .load(Ordering::Relaxed)
+        .saturating_sub(line)
 }
 
-/// Counts memory that is not pooled: a buffer grew from `before` to `after` bytes, or shrank.
+/// Bytes that connections may hold that have proven no secret, all together.
+pub fn strangers_share() -> usize {
+    (BUDGET.load(Ordering::Relaxed) / STRANGERS_SHARE).max(MIN_STRANGERS_SHARE)
+}
+
+/// Bytes that packets may take which clients are sending, if they are long.
+pub fn uploads_share() -> usize {
+    BUDGET.load(Ordering::Relaxed) / UPLOADS_SHARE
+}
+
+/// Whether a backend's buffer may grow from `before` to `after` bytes: backends have a share together, but
+/// frames of usual length are always taken.
+pub fn may_receive(before: usize, after: usize) -> bool {
+    let others = IN_USE[Account::Backends as usize].load(Ordering::Relaxed);
+    let all = others.saturating_sub(before).saturating_add(after);
+    after <= USUAL_FRAME || all <= BUDGET.load(Ordering::Relaxed) / BACKENDS_SHARE
+}
+
+/// Counts memory that is not pooled: a backend's buffer grew from `before` to `after` bytes, or shrank.
 pub fn resized(before: usize, after: usize) {
-    IN_USE.fetch_add(after, Ordering::Relaxed);
-    IN_USE.fetch_sub(before, Ordering::Relaxed);
+    let in_use = &IN_USE[Account::Backends as usize];
+    in_use.fetch_add(after, Ordering::Relaxed);
+    in_use.fetch_sub(before, Ordering::Relaxed);
 }
 
 /// Gives half of the free buffers back to the system. To be called once a minute.
@@ -103,32 +146,44 @@ pub fn trim() {
 #[derive(Default)]
 pub struct Buffer {
     bytes: Box<[u8]>,
+    account: Account,
     /// What is filled; the owner keeps it.
     pub filled: Range<usize>,
 }
 
 impl Buffer {
-    /// A buffer of at least `capacity` bytes (at most the largest class), nothing filled. Its bytes
-    /// are those of an earlier packet.
+    /// A small buffer for a client, without which the process can't go on.
     pub fn new(capacity: usize) -> Buffer {
+        let buffer = Buffer::of(Account::Clients, capacity);
+        buffer.unwrap_or_else(|| handle_alloc_error(Layout::new::<[u8; 1 << 9]>()))
+    }
+
+    /// A buffer of at least `capacity` bytes (at most the largest class), nothing filled. Its bytes are
+    /// those of an earlier packet. None: there is no memory.
+    pub fn of(account: Account, capacity: usize) -> Option<Buffer> {
         let class = BUFFER_CLASSES
             .iter()
             .position(|size| *size >= capacity)
             .unwrap_or(BUFFER_CLASSES.len() - 1);
-        let mut pool = lock(class);
-        pool.used += 1;
-        let recycled = pool.free.pop();
-        drop(pool);
-        let bytes = recycled.unwrap_or_else(|| {
-            let before = ALLOCATED.fetch_add(1, Ordering::Relaxed);
-            MOST.fetch_max(before + 1, Ordering::Relaxed);
-            vec![0; BUFFER_CLASSES[class]].into_boxed_slice()
-        });
-        IN_USE.fetch_add(bytes.len(), Ordering::Relaxed);
-        Buffer {
+        let recycled = lock(class).free.pop();
+        let bytes = match recycled {
+            Some(bytes) => bytes,
+            None => allocate(BUFFER_CLASSES[class])?,
+        };
+        lock(class).used += 1;
+        IN_USE[account as usize].fetch_add(bytes.len(), Ordering::Relaxed);
+        Some(Buffer {
             bytes,
+            account,
             filled: 0..0,
-        }
+        })
+    }
+
+    /// From now on it is held for somebody else.
+    pub fn charge_to(&mut self, account: Account) {
+        IN_USE[account as usize].fetch_add(self.len(), Ordering::Relaxed);
+        IN_USE[self.account as usize].fetch_sub(self.len(), Ordering::Relaxed);
+        self.account = account;
     }
 
     /// A small buffer with `bytes` filled from `at` on.
@@ -140,23 +195,26 @@ impl Buffer {
         buffer
     }
 
-    /// Becomes a buffer of at least `capacity` bytes with the same first `keep` bytes.
-    pub fn grow(&mut self, keep: usize, capacity: usize) {
-        let mut larger = Buffer::new(capacity);
+    /// Becomes a buffer of at least `capacity` bytes with the same first `keep` bytes. None: there is no
+    /// memory.
+    pub fn grow(&mut self, keep: usize, capacity: usize) -> Option<()> {
+        let mut larger = Buffer::of(self.account, capacity)?;
         larger[..keep].copy_from_slice(&self[..keep]);
         larger.filled = self.filled.clone();
         *self = larger;
+        Some(())
     }
 
     /// Fills `more` in behind what is filled; an empty buffer takes none from the pool for nothing.
     #[inline(never)] // in the middle of small frames
-    pub fn append(&mut self, more: &[u8]) {
+    pub fn append(&mut self, more: &[u8]) -> io::Result<()> {
         let (at, end) = (self.filled.end, self.filled.end + more.len());
         if end > self.len() {
-            self.grow(at, end);
+            self.grow(at, end).ok_or(ErrorKind::OutOfMemory)?;
         }
         self[at..end].copy_from_slice(more);
         self.filled.end = end;
+        Ok(())
     }
 
     /// What is filled.
@@ -186,16 +244,25 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.bytes));
+        give_back(std::mem::take(&mut self.bytes), self.account);
     }
 }
 
+fn allocate(size: usize) -> Option<Box<[u8]>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).ok()?;
+    bytes.resize(size, 0);
+    let before = ALLOCATED.fetch_add(1, Ordering::Relaxed);
+    MOST.fetch_max(before + 1, Ordering::Relaxed);
+    Some(bytes.into_boxed_slice())
+}
+
 #[inline(never)] // buffers are dropped in many places
-fn give_back(bytes: Box<[u8]>) {
+fn give_back(bytes: Box<[u8]>, account: Account) {
     let Some(class) = BUFFER_CLASSES.iter().position(|size| *size == bytes.len()) else {
         return;
     };
-    IN_USE.fetch_sub(bytes.len(), Ordering::Relaxed);
+    IN_USE[account as usize].fetch_sub(bytes.len(), Ordering::Relaxed);
     let keep = BUDGET.load(Ordering::Relaxed) / POOL_SHARE / bytes.len();
     let mut pool = lock(class);
     pool.used -= 1;
@@ -250,5 +317,26 @@ mod tests {
         drop(held);
         let free = lock(4).free.len();
         assert!(free <= BUDGET.load(Ordering::Relaxed) / POOL_SHARE / (1 << 18));
+    }
+
+    #[test]
+    fn what_others_hold_is_no_excess_of_clients() {
+        let in_use = |account: Account| IN_USE[account as usize].load(Ordering::Relaxed);
+        // No other test of this process has strangers' buffers of this size.
+        let before = in_use(Account::Strangers);
+        let mut held = Buffer::of(Account::Strangers, 1 << 20).unwrap();
+        assert!(in_use(Account::Strangers) >= before + (1 << 20));
+        held.charge_to(Account::Backends);
+        assert!(in_use(Account::Strangers) < before + (1 << 20));
+        assert!(in_use(Account::Backends) >= 1 << 20);
+    }
+
+    #[test]
+    fn classes_fit_what_comes() {
+        let class = |bytes| Buffer::new(bytes).len();
+        let hello = mtproxy::limits::MAX_HELLO + 5 * mtproxy::limits::MAX_HELLO_RECORDS;
+        assert!(class(hello) < 20 << 10);
+        // An upload's part, with all that is around it.
+        assert!(class((512 << 10) + 1024) < 600 << 10);
     }
 }

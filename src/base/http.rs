@@ -33,8 +33,10 @@ pub enum NoHead {
 impl Input<'_> {
     /// Of a connection whose first `len` bytes are in `small`.
     pub fn new(small: &mut [u8; READ_SMALL], len: usize) -> Input<'_> {
-        let mut bytes = Buffer::default();
-        bytes.append(&small[..len]);
+        let bytes = match len {
+            0 => Buffer::default(),
+            _ => Buffer::with_bytes(0, &small[..len]),
+        };
         Input { small, bytes }
     }
 
@@ -61,8 +63,7 @@ impl Input<'_> {
     #[inline(never)] // an idle client's thread waits here
     pub fn read(&mut self, deadline: Instant, socket: &TcpStream) -> io::Result<()> {
         let len = net::read_more(deadline, socket, self.small)?;
-        self.bytes.append(&self.small[..len]);
-        Ok(())
+        self.bytes.append(&self.small[..len])
     }
 
     /// Says that nothing more is sent, and discards what comes until the deadline: closing with bytes

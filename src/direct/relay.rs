@@ -16,7 +16,7 @@ use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::{PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_COPY, RELAY_LINGER, RELAY_STEP};
 use mtproxy::proto::faketls::record::{self, Sizer};
 
-use crate::base::buffers::{self, Buffer};
+use crate::base::buffers::{self, Account, Buffer};
 use crate::base::lock::Mutex;
 use crate::base::sys::{self, Pipe};
 use crate::base::{clock, net, records};
@@ -69,8 +69,8 @@ fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
     loop {
         let mut n = read(&pair.client, &mut **small, CLIENT_LOST)?;
         let mut taken = pass(&mut small[..n])?;
-        if taken && n == small.len() && buffers::excess() == 0 {
-            let mut large = Buffer::new(RELAY_STEP);
+        let is_busy = taken && n == small.len() && buffers::excess() == 0;
+        if let Some(mut large) = is_busy.then(|| large(RELAY_STEP)).flatten() {
             linger(&pair.client, Some(RELAY_LINGER));
             while taken {
                 match read_soon(&pair.client, &mut large, CLIENT_LOST)? {
@@ -136,9 +136,10 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
             };
             n = match moved {
                 Some(moved) => moved,
-                None if buffers::excess() == 0 => {
-                    move_by_copy(pair, Buffer::new(RELAY_COPY), &mut down)?
-                }
+                None if buffers::excess() == 0 => match large(RELAY_COPY) {
+                    Some(large) => move_by_copy(pair, large, &mut down)?,
+                    None => n,
+                },
                 None => n,
             };
             linger(&pair.far, None);
@@ -228,6 +229,10 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
             return Ok(n);
         }
     }
+}
+
+fn large(bytes: usize) -> Option<Buffer> {
+    Buffer::of(Account::Clients, bytes)
 }
 
 const CLIENT_LOST: Broken = Broken::Client(Close::ClientLost);
@@ -369,7 +374,7 @@ mod tests {
                 assert!(payload(got, tls) == bytes, "{len} bytes");
                 let by_copy = move |pair: &Pair| {
                     let mut down = new();
-                    let large = || Buffer::new(RELAY_STEP);
+                    let large = || large(RELAY_STEP).unwrap();
                     while move_by_copy(pair, large(), &mut down).is_ok_and(|n| n > 0) {}
                 };
                 let got = through(bytes.clone(), by_copy);

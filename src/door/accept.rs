@@ -1,5 +1,5 @@
 //! Listeners, one thread each. Every accepted connection gets a thread of the pool and is served by the
-//! door; over the cap, or when no thread can be had, it is closed and counted.
+//! door; if it is not admitted, or no thread can be had, it is closed and counted.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,14 @@ use crate::base::gauge::Gauge;
 use crate::base::{log, threads};
 use crate::stats::{CLIENTS, STATS};
 
-/// Accepts clients until the listener is shut down.
-pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
+/// Accepts connections until the listener is shut down.
+pub fn run(listener: &TcpListener, rules: &Arc<Rules>) {
     let mut failing = false;
     loop {
         match listener.accept() {
             Ok((socket, peer)) => {
                 failing = false;
-                admit(socket, peer, rules, most);
+                admit(socket, peer, rules);
             }
             Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
             Err(e)
@@ -41,16 +41,16 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>, most: u32) {
     }
 }
 
-fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>, most: u32) {
+fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>) {
     STATS.inbound_connections_accepted.add(1);
-    let Some(place) = Gauge::try_enter(&CLIENTS, most) else {
-        STATS.accept_connection_limit_failed.add(1);
-        return;
+    let newcomer = match rules.admission.enter(socket, peer) {
+        Ok(newcomer) => newcomer,
+        Err(counter) => return counter.add(1),
     };
-    let rules = rules.clone();
+    let (rules, place) = (rules.clone(), Gauge::enter(&CLIENTS));
     let job = move || {
         let _place = place;
-        serve(&rules, socket, peer);
+        serve(&rules, newcomer);
     };
     if !threads::run(Box::new(job)) {
         STATS.accept_thread_failed.add(1);

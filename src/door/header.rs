@@ -4,7 +4,6 @@
 //! header. Without, bytes that fit no secret are read and discarded until the deadline, so that a
 //! stranger learns nothing from the answer or from its time.
 
-use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::transport::Transport;
 
+use super::admission::Newcomer;
 use super::rules::Rules;
 use super::sites::Site;
 use crate::base::buffers::Buffer;
@@ -86,11 +86,15 @@ impl Opened {
 }
 
 /// Reads all that comes before a client's packets, and what comes with it.
-pub fn enter<'a>(socket: &TcpStream, rules: &Rules, small: &'a mut [u8; READ_SMALL]) -> Found<'a> {
+pub fn enter<'a>(
+    newcomer: &mut Newcomer,
+    rules: &Rules,
+    small: &'a mut [u8; READ_SMALL],
+) -> Found<'a> {
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
     let mut len = 0;
     if rules.secrets.is_empty() {
-        match without_header(socket, rules, small, &mut len, deadline) {
+        match without_header(newcomer, rules, small, &mut len, deadline) {
             Ok(Begins::WithHeader) => {}
             Ok(Begins::Clear(opened)) => return opened.client(small),
             Ok(Begins::WithRequest) => {
@@ -103,10 +107,10 @@ pub fn enter<'a>(socket: &TcpStream, rules: &Rules, small: &'a mut [u8; READ_SMA
             Err(reason) => return Found::Ended(reason),
         }
     }
-    match plain(socket, rules, small, &mut len, deadline) {
+    match plain(newcomer, rules, small, &mut len, deadline) {
         Ok(Some(opened)) => opened.client(small),
         Ok(None) => {
-            discard(socket, deadline, small);
+            discard(newcomer, deadline, small);
             Found::Ended(Close::NoSecretFits)
         }
         Err(reason) => Found::Ended(reason),
@@ -124,20 +128,20 @@ enum Begins {
 }
 
 fn without_header(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     small: &mut [u8; READ_SMALL],
     len: &mut usize,
     deadline: Instant,
 ) -> Result<Begins, Close> {
     while *len < 4 {
-        *len += read_before(deadline, socket, &mut small[*len..])?;
+        *len += read_before(deadline, newcomer, &mut small[*len..])?;
         let clear = Transport::from_start(&small[..*len]).filter(|_| rules.clear);
         if let Some((transport, start)) = clear
             && (transport == Transport::PaddedIntermediate || !rules.padded_only)
         {
             let accepted = Box::new(Accepted::clear(transport, rules.default_dc()));
-            return opened(socket, accepted, None, start..*len).map(Begins::Clear);
+            return opened(newcomer, accepted, None, start..*len).map(Begins::Clear);
         }
     }
     let is_request = small.first_chunk().is_some_and(http::is_request);
@@ -149,22 +153,22 @@ fn without_header(
 
 /// Reads the header behind the first `len` bytes of `small`. None: it fits no secret.
 pub fn plain(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     small: &mut [u8; READ_SMALL],
     len: &mut usize,
     deadline: Instant,
 ) -> Result<Option<Opened>, Close> {
     while *len < HEADER_LEN {
-        *len += read_before(deadline, socket, &mut small[*len..])?;
+        *len += read_before(deadline, newcomer, &mut small[*len..])?;
     }
-    open(socket, rules, &mut small[..*len], None)
+    open(newcomer, rules, &mut small[..*len], None)
 }
 
 /// Opens the streams of the header that `bytes` begin with. Inside fake TLS clients pad. None: it fits
 /// no secret.
 pub fn open(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     bytes: &mut [u8],
     tls: Option<Deframer>,
@@ -182,26 +186,37 @@ pub fn open(
         return Ok(None);
     }
     accepted.receive.apply(&mut bytes[HEADER_LEN..]);
-    opened(socket, accepted, tls, HEADER_LEN..bytes.len()).map(Some)
+    opened(newcomer, accepted, tls, HEADER_LEN..bytes.len()).map(Some)
 }
 
 fn opened(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     accepted: Box<Accepted>,
     tls: Option<Deframer>,
     pending: Range<usize>,
 ) -> Result<Opened, Close> {
-    let waits = socket.set_read_timeout(None);
+    newcomer.prove()?;
+    let waits = newcomer.socket().set_read_timeout(None);
     waits.map_err(|_| Close::ClientLost)?;
     Ok(Opened(Layers::new(accepted, tls), pending))
 }
 
 /// Reads and forgets whatever comes until the deadline.
-pub fn discard(socket: &TcpStream, deadline: Instant, small: &mut [u8; READ_SMALL]) {
-    while read_before(deadline, socket, small).is_ok() {}
+pub fn discard(newcomer: &mut Newcomer, deadline: Instant, small: &mut [u8; READ_SMALL]) {
+    while read_before(deadline, newcomer, small).is_ok() {}
 }
 
 /// Reads at least one byte before the deadline.
-pub fn read_before(deadline: Instant, socket: &TcpStream, buf: &mut [u8]) -> Result<usize, Close> {
-    stream::read_before(deadline, Close::HandshakeTimeout, socket, buf)
+pub fn read_before(
+    deadline: Instant,
+    newcomer: &mut Newcomer,
+    buf: &mut [u8],
+) -> Result<usize, Close> {
+    match stream::read_before(deadline, Close::HandshakeTimeout, newcomer.socket(), buf) {
+        Err(Close::ClientGone) => Err(newcomer.ending()),
+        result => {
+            newcomer.has_sent()?;
+            result
+        }
+    }
 }

@@ -8,28 +8,39 @@ use std::sync::Arc;
 
 use mtproxy::limits::{MASK_BUFFER, MASK_IDLE, MASK_LOOKUP};
 
+use super::admission::Newcomer;
 use super::header::Stranger;
 use super::rules::{FakeTls, Rules};
-use crate::base::buffers::Buffer;
-use crate::base::gauge::Gauge;
+use super::visitors::Visit;
+use crate::base::buffers::{Account, Buffer};
 use crate::base::{net, sys};
 use crate::pair::{self, Broken, Half, Pair};
-use crate::stats::{Close, STATS, STRANGERS};
+use crate::stats::{Close, STATS};
 
-/// Relays a stranger to the site, unless --mask-max are relayed already. Returns at the end.
+/// Relays a stranger to the site, when there is a place. Returns at the end.
 #[inline(never)] // see `live`
-pub fn show(rules: &Rules, socket: TcpStream, peer: SocketAddr, stranger: Stranger) -> Close {
+pub fn show(rules: &Rules, newcomer: Newcomer, stranger: Stranger) -> Close {
+    let peer = newcomer.peer;
+    let socket = match newcomer.into_stranger() {
+        Ok(socket) => socket,
+        Err(reason) => return reason.counted(),
+    };
     let close = Close::Masked.counted();
     if let Some(tls) = &rules.tls {
-        match Gauge::try_enter(&STRANGERS, tls.mask_max) {
-            Some(_place) => relay(tls, socket, peer, stranger),
+        match tls.visitors.enter(peer.ip()) {
+            Some(visit) => relay(tls, &visit, (socket, peer), stranger),
             None => STATS.mask_refused_full.add(1),
         }
     }
     close
 }
 
-fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger) {
+fn relay(
+    tls: &FakeTls,
+    visit: &Visit,
+    (socket, peer): (TcpStream, SocketAddr),
+    stranger: Stranger,
+) {
     if tls.sites.is_own_probe(stranger.received.bytes()) {
         return;
     }
@@ -54,6 +65,7 @@ fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger)
     // Gives its buffer back before the relay begins.
     drop(stranger);
     let pair = Arc::new(Pair::new(socket, site));
+    visit.relayed(&pair);
     let up = |pair: &Pair| match ended {
         true => shut(&pair.far),
         false => copy(pair, &pair.client, &pair.far),
@@ -66,7 +78,7 @@ fn relay(tls: &FakeTls, socket: TcpStream, peer: SocketAddr, stranger: Stranger)
 fn copy(pair: &Pair, from: &TcpStream, mut to: &TcpStream) -> Half {
     const OVER: Broken = Broken::Client(Close::Masked);
     let is_up = std::ptr::eq(from, &pair.client);
-    let mut buffer = Buffer::new(MASK_BUFFER);
+    let mut buffer = Buffer::of(Account::Strangers, MASK_BUFFER).ok_or(OVER)?;
     let mut steps = pair.steps();
     let mut taken = true;
     loop {

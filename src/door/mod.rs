@@ -2,19 +2,21 @@
 //! to its end; a thread of its own runs it.
 //!
 //! Until [`identify`] has found a client, every byte is a stranger's: `header` and `tls` read them
-//! against deadlines, and who proves no secret is shown the mask site or nothing at all.
+//! against deadlines, in places of their own (`admission`), and who proves no secret is shown the mask
+//! site (`mask`, `visitors`) or nothing at all.
 
 pub mod accept;
+pub mod admission;
 pub mod closing;
 mod header;
+mod limited;
 mod mask;
 pub mod probe;
 pub mod replay;
 pub mod rules;
 pub mod sites;
 mod tls;
-
-use std::net::{SocketAddr, TcpStream};
+pub mod visitors;
 
 use mtproxy::limits::READ_SMALL;
 
@@ -22,12 +24,14 @@ use crate::base::gauge::Gauge;
 use crate::base::log;
 use crate::middle::http;
 use crate::stats::{Close, Guest};
+use admission::Newcomer;
 use header::Found;
 use rules::{Fallback, Road, Rules};
 
 /// Serves one connection to its end.
-pub fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
-    let reason = live(rules, socket, peer);
+fn serve(rules: &Rules, newcomer: Newcomer) {
+    let peer = newcomer.peer;
+    let reason = live(rules, newcomer);
     log::detail(format_args!(
         "client_closed peer={peer} reason={}",
         reason.word()
@@ -36,23 +40,33 @@ pub fn serve(rules: &Rules, socket: TcpStream, peer: SocketAddr) {
 
 /// An idle client's thread keeps the deepest stack that it ever used, so what only a part of a
 /// client's life needs is not inlined here.
-fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
+fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
     let mut small = [0; READ_SMALL];
-    let stream = match identify(&socket, rules, &mut small) {
+    let found = identify(&mut newcomer, rules, &mut small);
+    let peer = newcomer.peer;
+    let stream = match found {
         Found::Client(stream) => stream,
-        Found::Stranger(stranger) => return mask::show(rules, socket, peer, stranger),
+        Found::Stranger(stranger) => return mask::show(rules, newcomer, stranger),
         Found::Http(first) => {
             // No secret is set: nothing is to be proven.
-            return match &rules.road {
-                Road::Direct(_) => http::refuse(&socket, first),
-                Road::Middle(middle, _) => http::serve(middle, (socket, peer), first),
+            return match (&rules.road, newcomer) {
+                (Road::Direct(_), newcomer) => http::refuse(newcomer.socket(), first),
+                (Road::Middle(middle, _), newcomer) => match newcomer.into_client() {
+                    Ok((socket, _place)) => http::serve(middle, (socket, peer), first),
+                    Err(reason) => reason.counted(),
+                },
             };
         }
         Found::Ended(reason) => return reason.counted(),
     };
 
     // From here on a secret is proven.
+    let (socket, _place) = match newcomer.into_client() {
+        Ok(client) => client,
+        Err(reason) => return reason.counted(),
+    };
     let accepted = &stream.layers.accepted;
+    let _listed = limited::enter(accepted.secret_index, &socket);
     let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, Some(accepted.transport))
     else {
         return Close::SecretFull.counted();
@@ -80,12 +94,12 @@ fn live(rules: &Rules, socket: TcpStream, peer: SocketAddr) -> Close {
 /// what came behind it.
 #[inline(never)] // as above
 fn identify<'a>(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &'a Rules,
     small: &'a mut [u8; READ_SMALL],
 ) -> Found<'a> {
     match &rules.tls {
-        Some(fake_tls) => tls::enter(socket, rules, fake_tls, small),
-        None => header::enter(socket, rules, small),
+        Some(fake_tls) => tls::enter(newcomer, rules, fake_tls, small),
+        None => header::enter(newcomer, rules, small),
     }
 }

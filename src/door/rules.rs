@@ -6,8 +6,10 @@ use mtproxy::limits::DEFAULT_DC;
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::DcId;
 
+use super::admission::Admission;
 use super::replay::Replays;
 use super::sites::Sites;
+use super::visitors::Visitors;
 use crate::base::gauge::Gauge;
 use crate::direct::Direct;
 use crate::middle::dcs::Set;
@@ -15,6 +17,8 @@ use crate::middle::session::Middle;
 
 /// The rules of the house.
 pub struct Rules {
+    /// Who may come in.
+    pub admission: Arc<Admission>,
     /// Secrets of -S; empty: everybody is let in, with raw keys.
     pub secrets: Vec<Secret>,
     /// -D: fake TLS, and what is needed for it.
@@ -58,8 +62,8 @@ pub struct FakeTls {
     pub allow_plain: bool,
     /// --any-sni: the name that a client asks for doesn't matter.
     pub any_sni: bool,
-    /// --mask-max
-    pub mask_max: u32,
+    /// Who is shown the sites; at most --mask-max.
+    pub visitors: Visitors,
 }
 
 impl Rules {

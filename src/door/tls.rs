@@ -21,10 +21,11 @@ use mtproxy::proto::faketls::record::{self, Deframer};
 use mtproxy::proto::faketls::server_hello;
 use mtproxy::proto::secret::Secret;
 
+use super::admission::Newcomer;
 use super::header::{Found, Opened, Received, Stranger, discard, open, plain, read_before};
 use super::rules::{FakeTls, Rules};
 use super::sites::{Rejection, Site};
-use crate::base::buffers::{self, Buffer};
+use crate::base::buffers::{Account, Buffer};
 use crate::base::gauge::Counter;
 use crate::base::{clock, log, net, sys};
 use crate::stats::{Close, STATS};
@@ -43,23 +44,23 @@ enum HelloPhase<'a> {
 
 /// Finds out whose connection it is.
 pub fn enter<'a>(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     tls: &'a FakeTls,
     small: &'a mut [u8; READ_SMALL],
 ) -> Found<'a> {
     let mut received = Received::new(small);
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    let (counter, site) = match hello_phase(socket, rules, tls, &mut received, deadline) {
+    let (counter, site) = match hello_phase(newcomer, rules, tls, &mut received, deadline) {
         HelloPhase::Answered(site) => {
             let small = received.small;
-            return match first_record(socket, rules, small, site) {
+            return match first_record(newcomer, rules, small, site) {
                 Ok(opened) => opened.client(small),
                 Err(reason) => Found::Ended(reason),
             };
         }
         HelloPhase::NotTls => {
-            match plain(socket, rules, received.small, &mut received.len, deadline) {
+            match plain(newcomer, rules, received.small, &mut received.len, deadline) {
                 Ok(Some(opened)) => return opened.client(received.small),
                 Ok(None) | Err(Close::HandshakeTimeout) => {}
                 Err(Close::ClientGone) => received.ended = true,
@@ -80,7 +81,7 @@ pub fn enter<'a>(
 /// Reads until it shows whether a ClientHello comes, judges it, and answers it if it proves a secret.
 #[inline(never)] // see `live`
 fn hello_phase<'a>(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     tls: &'a FakeTls,
     received: &mut Received,
@@ -88,14 +89,14 @@ fn hello_phase<'a>(
 ) -> HelloPhase<'a> {
     loop {
         match progress(received.bytes()) {
-            Progress::Complete(len) => return judge(socket, rules, tls, received.bytes(), len),
+            Progress::Complete(len) => return judge(newcomer, rules, tls, received.bytes(), len),
             Progress::NotAHello if tls.allow_plain && received.large.is_none() => {
                 return HelloPhase::NotTls;
             }
             Progress::NotAHello => return HelloPhase::Stranger(&STATS.tls_refused_not_tls, None),
             Progress::Incomplete => {}
         }
-        match read_more(received, socket, deadline) {
+        match read_more(received, newcomer, deadline) {
             Ok(()) => continue,
             Err(Close::ClientGone) if received.len > 0 => received.ended = true,
             Err(Close::HandshakeTimeout) => {}
@@ -108,19 +109,19 @@ fn hello_phase<'a>(
 }
 
 /// Reads more behind what has come.
-fn read_more(received: &mut Received, socket: &TcpStream, deadline: Instant) -> Result<(), Close> {
+fn read_more(
+    received: &mut Received,
+    newcomer: &mut Newcomer,
+    deadline: Instant,
+) -> Result<(), Close> {
     let room = received
         .large
         .as_ref()
         .map_or(READ_SMALL, |large| large.len());
     if received.len == room {
-        // It is held for 10 s at most, but many may come.
-        if buffers::excess() > 0 {
-            return Err(Close::Evicted);
-        }
         // No more than a hello takes, so this ends.
         let mut larger =
-            Buffer::new((2 * room).min(MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER));
+            newcomer.buffer((2 * room).min(MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER))?;
         larger[..room].copy_from_slice(received.bytes());
         received.large = Some(larger);
     }
@@ -128,13 +129,13 @@ fn read_more(received: &mut Received, socket: &TcpStream, deadline: Instant) -> 
         Some(large) => &mut large[received.len..],
         None => &mut received.small[received.len..],
     };
-    received.len += read_before(deadline, socket, place)?;
+    received.len += read_before(deadline, newcomer, place)?;
     Ok(())
 }
 
 /// Judges a ClientHello, the first `len` bytes of `received`, and answers it if it proves a secret.
 fn judge<'a>(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     tls: &'a FakeTls,
     received: &[u8],
@@ -144,7 +145,10 @@ fn judge<'a>(
     let name = client_hello::server_name(&record);
     let site = name.and_then(|name| tls.sites.named(name));
     // Nobody speaks TLS on port 80 (protocol.md 5.1).
-    let is_80 = socket.local_addr().is_ok_and(|ours| ours.port() == 80);
+    let is_80 = newcomer
+        .socket()
+        .local_addr()
+        .is_ok_and(|ours| ours.port() == 80);
     let hello = ClientHello::parse(&record).filter(|_| len == received.len() && !is_80);
     let Some(hello) = hello else {
         return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
@@ -168,7 +172,10 @@ fn judge<'a>(
         return HelloPhase::Stranger(&STATS.tls_refused_replay, Some(site));
     }
     STATS.tls_hellos_accepted.add(1);
-    match send_server_hello(socket, tls, &hello, secret, site) {
+    if let Err(reason) = newcomer.prove() {
+        return HelloPhase::Ended(reason);
+    }
+    match send_server_hello(newcomer.socket(), tls, &hello, secret, site) {
         Ok(()) => HelloPhase::Answered(site),
         Err(_) => HelloPhase::Ended(Close::ClientLost),
     }
@@ -222,7 +229,7 @@ fn send_server_hello(
     })?;
     let choice = site.choose(hello, tls.hybrid, random.next_u32());
     let len = server_hello::first_flight_len(&choice.look, choice.flight);
-    let mut buffer = Buffer::new(len);
+    let mut buffer = Buffer::of(Account::Clients, len).ok_or(ErrorKind::OutOfMemory)?;
     let key = server_hello::public_key(sys::random_array()?);
     let mut fill = |bytes: &mut [u8]| random.fill(bytes);
     let out = &mut buffer[..len];
@@ -247,7 +254,7 @@ fn send_all(socket: &TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 /// The header in the first record behind our ServerHello. Phones open connections before they need them,
 /// so this has a longer deadline of its own.
 fn first_record(
-    socket: &TcpStream,
+    newcomer: &mut Newcomer,
     rules: &Rules,
     small: &mut [u8; READ_SMALL],
     site: &Site,
@@ -257,19 +264,19 @@ fn first_record(
     let mut len = 0;
     let mut reason = Close::NoSecretFits;
     while len < HEADER_LEN {
-        let n = read_before(deadline, socket, &mut small[len..])?;
+        let n = read_before(deadline, newcomer, &mut small[len..])?;
         len += tls.deframe(&mut small[len..len + n]);
         if len < HEADER_LEN && tls.is_broken() {
             reason = Close::BadRecord;
             break;
         }
     }
-    if let Some(opened) = open(socket, rules, &mut small[..len], Some(tls))? {
+    if let Some(opened) = open(newcomer, rules, &mut small[..len], Some(tls))? {
         return Ok(opened);
     }
     // Closing with bytes unread would be a reset.
-    discard(socket, Instant::now() + Duration::from_millis(1), small);
-    reject(socket, site).map_err(|_| Close::ClientLost)?;
+    discard(newcomer, Instant::now() + Duration::from_millis(1), small);
+    reject(newcomer.socket(), site).map_err(|_| Close::ClientLost)?;
     Err(reason)
 }
 

@@ -21,6 +21,7 @@ use mtproxy::proto::mtproto;
 use mtproxy::proto::wire::ConnId;
 
 use super::http_response::{Manner, Response};
+use super::memory;
 use super::outbox::Outbox;
 use super::registry::{self, Client};
 use super::session::{Middle, Session};
@@ -113,7 +114,7 @@ impl Requests<'_> {
                     }
                 }
             }
-            self.session.client.receiving(0);
+            memory::receiving(&self.session.client, 0);
             if let Err(reason) = self.wait() {
                 return reason;
             }
@@ -137,7 +138,8 @@ impl Requests<'_> {
         let refuse = |status, reason| Unsent::Respond(Response::Error(status), manner, reason);
         let body = verdict.map_err(|status| refuse(status, Close::HttpRefused))?;
         let (mut begun, early) = behind.split_at(behind.len().min(body.unwrap_or(0)));
-        self.input.bytes.append(early);
+        let kept = self.input.bytes.append(early);
+        kept.map_err(|_| Unsent::End(Close::Evicted))?;
         let Some(body) = body else {
             return Err(Unsent::Respond(
                 Response::Preflight,

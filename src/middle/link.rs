@@ -13,7 +13,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mtproxy::limits::{UPLINK_BYTES, UPLINK_MESSAGES};
 
-use crate::base::buffers::Buffer;
+use crate::base::buffers::{Account, Buffer};
 use crate::base::lock::{self, Mutex};
 
 /// A ready middle-proxy connection.
@@ -53,8 +53,10 @@ impl Queue {
         messages.is_some_and(|messages| messages.is_full() || self.bytes > UPLINK_BYTES)
     }
 
-    fn push(&mut self, message: Buffer) -> bool {
+    fn push(&mut self, mut message: Buffer) -> bool {
         let bytes = message.len();
+        // Ending the client does not give it back any more.
+        message.charge_to(Account::Backends);
         let open = self.messages.as_ref().filter(|_| !self.is_full());
         let sent = open.is_some_and(|messages| messages.try_send(message).is_ok());
         if sent {

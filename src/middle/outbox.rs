@@ -17,7 +17,7 @@ use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::CLOSE_DRAIN;
 use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
 
-use crate::base::buffers::{self, Buffer};
+use crate::base::buffers::{self, Account, Buffer};
 use crate::base::{clock, records, sys};
 
 /// What became of a delivery, and what it needs the caller to do.
@@ -94,17 +94,19 @@ impl Outbox {
                 Some(_) => Form::PlainRecords,
                 None => Form::Plain,
             };
-            backlog.append(packet, form);
-            return Delivery::Queued;
+            return match backlog.append(packet, form) {
+                Ok(()) => Delivery::Queued,
+                Err(_) => Delivery::Broken,
+            };
         }
         self.cipher.apply(packet);
         // The one I/O under a lock: it cannot block.
         let rest = match &mut self.records {
             Some(sizer) => send_records(sizer, socket, packet),
-            None => sys::send_now(socket, &[IoSlice::new(packet)]).map(|sent| {
+            None => sys::send_now(socket, &[IoSlice::new(packet)]).and_then(|sent| {
                 let mut backlog = Backlog::default();
-                backlog.append(&packet[sent..], Form::Sealed);
-                backlog
+                backlog.append(&packet[sent..], Form::Sealed)?;
+                Ok(backlog)
             }),
         };
         match rest {
@@ -188,16 +190,17 @@ fn send_records(sizer: &mut Sizer, socket: &TcpStream, packet: &[u8]) -> io::Res
             let sent = sys::send_now(socket, parts)?;
             IoSlice::advance_slices(&mut parts, sent);
         }
-        let rest = parts.iter();
-        rest.for_each(|part| backlog.append(part, Form::Sealed));
-        Ok::<(), io::Error>(())
+        parts
+            .iter()
+            .try_for_each(|part| backlog.append(part, Form::Sealed))
     })?;
     Ok(backlog)
 }
 
 impl Backlog {
     /// Queues bytes behind what is there; small packets share a buffer, and in fake TLS a record.
-    fn append(&mut self, mut bytes: &[u8], form: Form) {
+    /// Without memory for all of them the stream is broken.
+    fn append(&mut self, mut bytes: &[u8], form: Form) -> io::Result<()> {
         let fill = match form {
             Form::PlainRecords => fill_records,
             Form::Sealed | Form::Plain => fill,
@@ -206,10 +209,13 @@ impl Backlog {
             bytes = fill(last, bytes, &mut self.bytes);
         }
         while !bytes.is_empty() {
-            let mut buffer = Buffer::new((HEADER + bytes.len()).min(QUEUE_BUFFER));
+            let size = (HEADER + bytes.len()).min(QUEUE_BUFFER);
+            let buffer = Buffer::of(Account::Clients, size);
+            let mut buffer = buffer.ok_or(io::ErrorKind::OutOfMemory)?;
             bytes = fill(&mut buffer, bytes, &mut self.bytes);
             self.queue.push_back((buffer, form));
         }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use mtproxy::crypto::ctr::Ctr;
+use mtproxy::limits::FIRST_BUFFER;
 use mtproxy::proto::middle::frame::FRAME_HEAD;
 use mtproxy::proto::mtproto;
 use mtproxy::proto::rpc::MAX_REQUEST_HEAD;
@@ -18,15 +19,13 @@ use mtproxy::proto::transport::{Prefix, Transport};
 use super::dcs::Set;
 use super::outbox::Outbox;
 use super::session::{Middle, Session};
+use super::{memory, registry};
 use crate::base::buffers::Buffer;
 use crate::stats::{Close, Guest, STATS};
 use crate::stream::ClientStream;
 
 /// Where a payload begins in its buffer: behind room for frame and request.
 const PAYLOAD_AT: usize = FRAME_HEAD + MAX_REQUEST_HEAD;
-
-/// Most that is reserved for a packet before its bytes have come.
-const FIRST_BUFFER: usize = 64 << 10;
 
 impl Middle {
     /// Serves a client to its end.
@@ -98,12 +97,13 @@ fn next_packet(
 fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result<(), Close> {
     if session.client.ending().is_some() {
         // It is closed once it has fetched what waits for it.
-        session.client.ignore();
+        memory::receiving(&session.client, 0);
+        registry::ignored();
         return Ok(());
     }
     let payload = PAYLOAD_AT..PAYLOAD_AT + prefix.payload_len();
     let Some(kind) = mtproto::classify(&packet[payload.clone()]) else {
-        session.client.receiving(0);
+        memory::receiving(&session.client, 0);
         STATS.filtered_queries.add(1);
         return Ok(());
     };

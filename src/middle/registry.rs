@@ -17,9 +17,9 @@ use mtproxy::proto::wire::ConnId;
 
 use super::link::Link;
 use super::outbox::Outbox;
-use crate::base::buffers::{self, Buffer};
+use crate::base::buffers::Buffer;
 use crate::base::lock::{self, Mutex};
-use crate::base::{clock, sys};
+use crate::base::sys;
 use crate::stats::{Close, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
@@ -37,8 +37,10 @@ pub struct Client {
     outbox: Mutex<Outbox>,
     /// Why it is ending; the first reason counts.
     reason: OnceLock<Close>,
-    active: AtomicU32,
-    receiving: AtomicUsize,
+    /// Bytes that have come of a packet that has a reservation (see `memory`), else 0.
+    pub upload: AtomicU32,
+    /// Bytes of buffer that the packet takes which it is sending.
+    pub receiving: AtomicUsize,
 }
 
 impl Client {
@@ -86,27 +88,8 @@ impl Client {
         self.reason.get().copied()
     }
 
-    /// A client that is being closed has said something; nobody is told.
-    pub fn ignore(&self) {
-        self.receiving(0);
-        IGNORED.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The client has sent a packet.
-    pub fn touch(&self) {
-        self.active.store(clock::seconds(), Ordering::Relaxed);
-    }
-
-    /// The packet that the client is sending takes `bytes` of buffer now.
-    pub fn receiving(&self, bytes: usize) {
-        self.receiving.store(bytes, Ordering::Relaxed);
-        if bytes > 0 {
-            relieve();
-        }
-    }
-
     /// Bytes of buffers that ending this client gives back.
-    fn holds(&self) -> usize {
+    pub fn holds(&self) -> usize {
         self.outbox().bytes() + self.receiving.load(Ordering::Relaxed)
     }
 }
@@ -146,8 +129,6 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
 static EMPTY: Condvar = Condvar::new();
 /// Packets of clients that are being closed.
 static IGNORED: AtomicU32 = AtomicU32::new(0);
-/// One thread at a time looks for clients to close when memory is short.
-static RELIEVING: Mutex<()> = Mutex::new(());
 
 fn table() -> MutexGuard<'static, Table> {
     TABLE.lock()
@@ -187,7 +168,7 @@ pub fn insert(socket: TcpStream, traffic: &'static Traffic, outbox: Outbox) -> O
         reader: thread::current(),
         outbox: Mutex::new(outbox),
         reason: OnceLock::new(),
-        active: AtomicU32::new(clock::seconds()),
+        upload: AtomicU32::new(0),
         receiving: AtomicUsize::new(0),
     });
     table.entries[place as usize].client = Some(client.clone());
@@ -268,7 +249,13 @@ fn clients(wanted: impl Fn(&Entry, &Client) -> bool) -> Vec<Arc<Client>> {
     found.cloned().collect()
 }
 
-fn all() -> Vec<Arc<Client>> {
+/// A client that is being closed has said something; nobody is told.
+pub fn ignored() {
+    IGNORED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Every client.
+pub fn all() -> Vec<Arc<Client>> {
     clients(|_, _| true)
 }
 
@@ -309,38 +296,6 @@ pub fn sweep() {
         if overdue {
             client.end(Close::Stalled);
         }
-    }
-}
-
-/// If buffers take more than three quarters of the budget, closes the least recently active clients
-/// that hold any until enough is given back. Cheap when there is room.
-pub fn relieve() {
-    let excess = buffers::excess();
-    if excess == 0 {
-        return;
-    }
-    let Some(_one) = RELIEVING.try_lock() else {
-        return;
-    };
-    let clients = all();
-    let mut holders: Vec<(u32, usize, &Arc<Client>)> = clients
-        .iter()
-        .map(|c| (c.active.load(Ordering::Relaxed), c.holds(), c))
-        .filter(|(_, bytes, c)| *bytes > 0 && c.ending().is_none())
-        .collect();
-    holders.sort_unstable_by_key(|(active, ..)| *active);
-    // Clients that were told before, whose threads have not run since, are about to give theirs back.
-    let evicted = clients
-        .iter()
-        .filter(|c| c.ending() == Some(Close::Evicted));
-    let mut freed: usize = evicted.map(|c| c.holds()).sum();
-    for (_, bytes, client) in holders {
-        if freed >= excess {
-            break;
-        }
-        freed += bytes;
-        STATS.connections_failed_lru.add(1);
-        client.end(Close::Evicted);
     }
 }
 

@@ -5,18 +5,20 @@
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use mtproxy::limits::READY_WAIT;
+use mtproxy::limits::{FIRST_BUFFER, READY_WAIT};
 use mtproxy::proto::middle::frame::SEAL_ROOM;
 use mtproxy::proto::rpc::Origin;
 use mtproxy::proto::wire::{AdTag, ConnId};
 
 use super::dcs::{Dcs, Set};
 use super::link::Link;
+use super::memory;
 use super::nat::NatRules;
 use super::outbox::Outbox;
 use super::registry::{self, Client};
-use crate::base::buffers::Buffer;
+use crate::base::buffers::{Account, Buffer};
 use crate::stats::{Close, Guest, STATS};
 
 /// The road through middle proxies.
@@ -95,19 +97,29 @@ impl Session {
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize, Close>,
     ) -> Result<Buffer, Close> {
         let enough = place.end + SEAL_ROOM;
-        let mut packet = Buffer::new(enough.min(place.start + likely + SEAL_ROOM));
+        let first = enough.min(place.start + likely + SEAL_ROOM);
+        let first = first.min(FIRST_BUFFER);
+        let mut is_reserved = false;
+        let mut packet = Buffer::of(Account::Clients, first).ok_or(Close::Evicted)?;
         let mut at = place.start;
         loop {
-            self.client.receiving(packet.len());
+            memory::receiving(&self.client, packet.len());
             let room = place.end.min(packet.len() - SEAL_ROOM);
             while at < room {
                 at += read(&mut packet[at..room])?;
+                if is_reserved {
+                    self.client.upload.store(at as u32, Ordering::Relaxed);
+                }
             }
             if at == place.end {
                 packet.filled = place;
                 return Ok(packet);
             }
-            packet.grow(at, enough.min(packet.len() * 4));
+            if !is_reserved && packet.len() >= FIRST_BUFFER {
+                memory::reserve(&self.client, at, enough);
+                is_reserved = self.client.upload.load(Ordering::Relaxed) > 0;
+            }
+            packet.grow(at, packet.len() + 1).ok_or(Close::Evicted)?;
         }
     }
 
@@ -118,11 +130,10 @@ impl Session {
         let abandoned = || client.ending().is_some();
         let link = self.link.as_ref();
         let sent = link.is_some_and(|link| link.send(packet, &abandoned));
-        client.receiving(0);
+        memory::receiving(client, 0);
         if sent {
             client.traffic.queries.add(1);
             client.traffic.query_bytes.add(len as u64);
-            client.touch();
         }
         sent
     }
@@ -142,6 +153,7 @@ impl Drop for Session {
             self.client.end(Close::Panicked);
             self.guest.ended(Close::Panicked);
         }
+        memory::receiving(&self.client, 0);
         registry::remove(&self.client);
     }
 }

@@ -43,6 +43,10 @@ fn read_all(link: &Link, frames: &mut FrameReader, capacity: &mut usize) -> &'st
                 Err(error) => return frame_word(error),
             }
         }
+        if !buffers::may_receive(*capacity, frames.next_capacity()) {
+            STATS.backend_frames_refused.add(1);
+            return "memory";
+        }
         match net::read_soon(&link.socket, frames.space()) {
             Ok(Some(0)) => return "closed",
             Ok(Some(n)) => frames.received(n),

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use mtproxy::limits::CLIENT_SEND_STEP;
 
+use super::memory::relieve;
 use super::outbox::Delivery;
-use super::registry::{Client, relieve};
+use super::registry::Client;
 use crate::base::buffers::Buffer;
 use crate::base::{net, threads};
 use crate::stats::{Close, STATS};

@@ -5,7 +5,9 @@
 use std::fs::read_to_string;
 use std::path::Path;
 
-use mtproxy::limits::{MAX_CLIENTS, RESERVE, SYSTEM_RESERVE, THREAD_MEMORY, WRITER_SHARE};
+use mtproxy::limits::{
+    self, MAX_CLIENTS, RESERVE, SYSTEM_RESERVE, THREAD_MEMORY, THREAD_SPACE, WRITER_SHARE,
+};
 use mtproxy::proto::wire::decimal;
 
 use crate::base::sys::{self, Resource};
@@ -16,7 +18,11 @@ pub struct Capacity {
     pub clients: u32,
     /// Of these, how many may go direct in middle mode.
     pub fallbacks: u32,
-    /// Client threads, writers of slow clients included.
+    /// Connections at a time that have proven no secret.
+    pub unauthenticated: u32,
+    /// Strangers at a time that are shown the mask site.
+    pub strangers: u32,
+    /// Threads that serve connections.
     pub threads: usize,
     /// Which limit decided.
     pub decided_by: &'static str,
@@ -36,124 +42,269 @@ pub struct Demand {
     pub direct: bool,
     /// Middle mode: some clients may have to go direct.
     pub fallback: bool,
-    /// Strangers at a time: a thread and a descriptor more than a client each.
-    pub strangers: u64,
+    /// Limits of secrets, all together: these clients take a descriptor more.
+    pub limited: u64,
+    /// --max-unauthenticated
+    pub unauthenticated: Option<u32>,
+    /// There is a mask site: with --mask-max, if that is given.
+    pub mask: Option<Option<u32>>,
+}
+
+/// What goes with a number of clients.
+impl Demand {
+    fn unauthenticated(&self, clients: u64) -> u64 {
+        let derived = (clients / u64::from(limits::UNAUTHENTICATED_SHARE)).clamp(
+            limits::MIN_UNAUTHENTICATED.into(),
+            limits::MAX_UNAUTHENTICATED.into(),
+        );
+        self.unauthenticated.map_or(derived, u64::from)
+    }
+
+    fn strangers(&self, clients: u64) -> u64 {
+        let derived = (clients / u64::from(limits::MASK_SHARE))
+            .clamp(limits::MIN_MASK.into(), limits::MAX_MASK.into());
+        self.mask.map_or(0, |most| most.map_or(derived, u64::from))
+    }
+
+    /// Threads that serve connections.
+    fn client_threads(&self, clients: u64) -> u64 {
+        let second = match self.direct {
+            true => clients,
+            false => clients / WRITER_SHARE + 1,
+        };
+        // A stranger at the site has two threads, one that waits has one.
+        clients + second + self.unauthenticated(clients) + 3 * self.strangers(clients)
+    }
+
+    fn threads(&self, clients: u64) -> u64 {
+        RESERVE + 2 * self.slots + self.client_threads(clients)
+    }
+
+    fn descriptors(&self, clients: u64) -> u64 {
+        let more = match (self.direct, self.fallback) {
+            (true, _) => 3 * clients,
+            (_, true) => 3 * clients.div_ceil(WRITER_SHARE),
+            _ => 0,
+        };
+        let strangers = self.unauthenticated(clients) + 3 * self.strangers(clients);
+        RESERVE + self.slots + clients + more + strangers + self.limited.min(clients)
+    }
 }
 
 /// Raises what may be raised and takes the smallest of all limits.
 pub fn find(demand: &Demand) -> Capacity {
-    let unlimited = u64::MAX;
     let nofile = sys::raise_limit(Resource::Descriptors).unwrap_or(1024);
-    let nofile = nofile.min(demand.descriptors.map_or(unlimited, u64::from));
-    let nproc = sys::raise_limit(Resource::Threads).unwrap_or(unlimited);
-    let memory = memory();
-    let (sockets, threads) = if demand.direct { (4, 2) } else { (1, 1) };
-    // One client in eight with three descriptors more.
-    let descriptors = |limit: u64| match demand.fallback && !demand.direct {
-        true => limit * WRITER_SHARE / (WRITER_SHARE + 3),
-        false => limit / sockets,
-    };
-    let clients = |limit: u64| {
-        let left = limit.saturating_sub(RESERVE + 2 * demand.slots + demand.strangers);
-        match demand.direct {
-            true => left / threads,
-            false => left / (WRITER_SHARE + 1) * WRITER_SHARE,
-        }
-    };
-    let setting = |name: &str| number(format!("/proc/sys/{name}"));
-    let open = nofile.saturating_sub(RESERVE + demand.slots + demand.strangers);
-    let pids = setting("kernel/pid_max").saturating_sub(SYSTEM_RESERVE);
-    // A thread with the entry point of base::sys takes two mappings.
-    let maps = setting("vm/max_map_count").saturating_sub(SYSTEM_RESERVE) / 2;
-    let limits = [
+    let nofile = nofile.min(demand.descriptors.map_or(u64::MAX, u64::from));
+    let nproc = sys::raise_limit(Resource::Threads).unwrap_or(u64::MAX);
+    let (space, memory) = (address_space(), memory());
+    let threads = |limit: u64| most(limit, |clients| demand.threads(clients));
+    let proc = |file: &str| number(format!("/proc/sys/{file}"));
+    let rows = [
         ("-C", demand.clients.map_or(MAX_CLIENTS, u64::from)),
-        ("RLIMIT_NOFILE or -c", descriptors(open)),
-        ("RLIMIT_NPROC", clients(nproc)),
+        (
+            "RLIMIT_NOFILE or -c",
+            most(nofile, |clients| demand.descriptors(clients)),
+        ),
+        ("RLIMIT_NPROC", threads(nproc)),
         (
             "kernel.threads-max",
-            clients(setting("kernel/threads-max") / 2),
+            threads(proc("kernel/threads-max") / 2),
         ),
-        ("kernel.pid_max", clients(pids)),
-        ("cgroup pids.max", clients(cgroup("pids.max"))),
-        ("vm.max_map_count", clients(maps)),
-        ("memory", memory / 2 / (threads * THREAD_MEMORY)),
+        (
+            "kernel.pid_max",
+            threads(proc("kernel/pid_max").saturating_sub(SYSTEM_RESERVE)),
+        ),
+        ("cgroup pids.max", threads(cgroup("pids", &["pids.max"]))),
+        // Two mappings a thread, with the entry point of sys.rs.
+        (
+            "vm.max_map_count",
+            threads(proc("vm/max_map_count").saturating_sub(SYSTEM_RESERVE) / 2),
+        ),
+        ("RLIMIT_AS", threads(space / 2 / THREAD_SPACE)),
+        ("memory", threads(memory / 2 / THREAD_MEMORY)),
     ];
-    let least = limits.into_iter().min_by_key(|(_, clients)| *clients);
+    let least = rows.into_iter().min_by_key(|(_, limit)| *limit);
     let (decided_by, clients) = least.unwrap_or(("-C", 1));
     let clients = clients.max(1);
-    let writers = match demand.direct {
-        true => clients,
-        false => clients / WRITER_SHARE + 1,
-    };
     Capacity {
         clients: clients as u32,
         fallbacks: (clients / WRITER_SHARE) as u32,
-        threads: (clients + writers + demand.strangers) as usize,
+        unauthenticated: demand.unauthenticated(clients) as u32,
+        strangers: demand.strangers(clients) as u32,
+        threads: demand.client_threads(clients) as usize,
         decided_by,
-        memory,
+        memory: memory.min(space),
     }
+}
+
+/// The most clients whose need stays within a limit; as many as the registry takes if all do.
+fn most(limit: u64, need: impl Fn(u64) -> u64) -> u64 {
+    let (mut fits, mut too_many) = (0, 1 << 22);
+    while too_many - fits > 1 {
+        let middle = (fits + too_many) / 2;
+        match need(middle) <= limit {
+            true => fits = middle,
+            false => too_many = middle,
+        }
+    }
+    fits
 }
 
 /// Memory of the machine, or of this process's control group if that is less.
 fn memory() -> u64 {
     let text = read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = total.and_then(first_number).map(|kib| kib * 1024);
-    total.unwrap_or(1 << 30).min(cgroup("memory.max"))
+    let total = number_behind(&text, "MemTotal:");
+    let machine = total.map_or(1 << 30, |kib| kib * 1024);
+    machine.min(cgroup("memory", &["memory.max", "memory.limit_in_bytes"]))
 }
 
-/// A limit of this process's control group (version 2) or of those that it is in; none found: unlimited.
-fn cgroup(file: &str) -> u64 {
+/// What is left of this process's address space.
+fn address_space() -> u64 {
+    let text = read_to_string("/proc/self/limits").unwrap_or_default();
+    let status = read_to_string("/proc/self/status").unwrap_or_default();
+    let used = number_behind(&status, "VmSize:").unwrap_or(0) * 1024;
+    match number_behind(&text, "Max address space") {
+        Some(limit) => {
+            sys::use_one_heap();
+            limit.saturating_sub(used)
+        }
+        None => u64::MAX,
+    }
+}
+
+/// The least that one of these files says of this process's control group or one above it, whose limits
+/// hold as well; none found: unlimited. `controller` names the hierarchy of version 1; version 2 has one
+/// without a name.
+fn cgroup(controller: &str, files: &[&str]) -> u64 {
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-    let own = format!("/sys/fs/cgroup{}", own.unwrap_or("/"));
-    let groups = Path::new(&own).ancestors();
-    let groups = groups.take_while(|group| group.starts_with("/sys/fs/cgroup"));
-    let limits = groups.map(|group| number(group.join(file)));
-    limits.min().unwrap_or(u64::MAX)
+    let mut least = u64::MAX;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(names), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let root = match names {
+            "" => "/sys/fs/cgroup".to_owned(),
+            _ if names.split(',').any(|name| name == controller) => {
+                format!("/sys/fs/cgroup/{controller}")
+            }
+            _ => continue,
+        };
+        // In a container the path may be one of the host's: then its root is the group itself.
+        let own = format!("{root}{group}");
+        for path in Path::new(&own)
+            .ancestors()
+            .take_while(|path| path.starts_with(&root))
+        {
+            let limits = files.iter().map(|file| number(path.join(file)));
+            least = limits.fold(least, u64::min);
+        }
+    }
+    least
 }
 
-/// The number in a file; none: unlimited.
+/// The number that a file begins with; none: unlimited.
 fn number(path: impl AsRef<Path>) -> u64 {
     let text = read_to_string(path).unwrap_or_default();
-    first_number(&text).unwrap_or(u64::MAX)
+    number_behind(&text, "").unwrap_or(u64::MAX)
 }
 
-fn first_number(text: &str) -> Option<u64> {
-    decimal(text.split_whitespace().next()?.as_bytes())
+/// The number behind a name at the start of a line.
+fn number_behind(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    decimal(rest.split_whitespace().next()?.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn demand(direct: bool) -> Demand {
+        Demand {
+            clients: None,
+            descriptors: None,
+            slots: 0,
+            direct,
+            fallback: false,
+            limited: 0,
+            unauthenticated: None,
+            mask: None,
+        }
+    }
+
     #[test]
     fn the_smallest_limit_decides() {
-        let demand = |clients, descriptors, slots, direct| {
-            find(&Demand {
-                clients,
-                descriptors,
-                slots,
-                direct,
-                fallback: false,
-                strangers: 0,
-            })
-        };
-        let few = demand(Some(10), None, 0, false);
+        let few = find(&Demand {
+            clients: Some(10),
+            ..demand(false)
+        });
         assert_eq!((few.clients, few.decided_by), (10, "-C"));
-        assert!(few.threads >= 11);
-        let some = demand(None, Some(164), 10, false);
-        assert_eq!((some.clients, some.decided_by), (90, "RLIMIT_NOFILE or -c"));
-        let direct = demand(None, Some(164), 0, true);
-        assert_eq!((direct.clients, direct.threads), (25, 50));
-        let machine = demand(None, None, 0, false);
+        assert_eq!((few.unauthenticated, few.strangers), (64, 0));
+        assert!(few.threads >= 11 + 64);
+        let some = find(&Demand {
+            descriptors: Some(264),
+            slots: 10,
+            ..demand(false)
+        });
+        assert_eq!(
+            (some.clients, some.decided_by),
+            (126, "RLIMIT_NOFILE or -c")
+        );
+        let direct = find(&Demand {
+            descriptors: Some(264),
+            unauthenticated: Some(100),
+            ..demand(true)
+        });
+        assert_eq!((direct.clients, direct.threads), (25, 150));
+        let machine = find(&demand(false));
         assert!(machine.clients > 0 && machine.memory > 1 << 20);
     }
 
     #[test]
+    fn what_strangers_get_follows_the_clients() {
+        let demand = Demand {
+            mask: Some(None),
+            ..demand(false)
+        };
+        for (clients, unauthenticated, strangers) in
+            [(1, 64, 64), (1000, 250, 125), (65_536, 4096, 512)]
+        {
+            let found = (demand.unauthenticated(clients), demand.strangers(clients));
+            assert_eq!(found, (unauthenticated, strangers), "{clients}");
+        }
+        let asked = Demand {
+            mask: Some(Some(3)),
+            unauthenticated: Some(5),
+            ..demand
+        };
+        assert_eq!((asked.unauthenticated(9999), asked.strangers(9999)), (5, 3));
+    }
+
+    #[test]
+    fn as_many_as_fit() {
+        for (limit, wanted) in [
+            (0, 0),
+            (99, 0),
+            (100, 0),
+            (102, 1),
+            (1_000_000, 499_950),
+            (u64::MAX, (1 << 22) - 1),
+        ] {
+            assert_eq!(most(limit, |clients| 100 + 2 * clients), wanted, "{limit}");
+        }
+    }
+
+    #[test]
     fn numbers_and_their_absence() {
-        assert_eq!(first_number(" 42 kB\n"), Some(42));
-        assert_eq!(first_number("max\n"), None);
+        assert_eq!(number_behind(" 42 kB\n", ""), Some(42));
+        assert_eq!(number_behind("max\n", ""), None);
+        let limits =
+            "Max core file size 0 unlimited bytes\nMax address space 61440000 unlimited bytes\n";
+        assert_eq!(number_behind(limits, "Max address space"), Some(61_440_000));
+        assert_eq!(
+            number_behind("Max address space unlimited\n", "Max address space"),
+            None
+        );
         assert_eq!(number("/nonexistent"), u64::MAX);
     }
 }

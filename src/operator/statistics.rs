@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::{clock, threads};
+use crate::base::clock;
 use crate::direct::table::Table;
 use crate::door::rules::{Road, Rules};
 use crate::middle::dcs::Dcs;
 use crate::operator::Fatal;
 use crate::operator::access::Secrets;
 use crate::operator::options::Config;
-use crate::operator::pages::{self, Facts, Site};
+use crate::operator::pages::{self, Facts};
 use crate::stats;
 
 /// What is known of the start so far; the rest is filled in as it becomes known.
@@ -57,14 +57,6 @@ pub fn start(
     }
     facts.replays = Some(rules.replays.clone());
     facts.sets = rules.sets().to_vec();
-    let site = Arc::new(Site::new(facts, config.stats_nets.clone()));
-    for socket in sockets {
-        let (socket, site) = (socket.clone(), site.clone());
-        // A panic must not end the service.
-        threads::spawn("stats", move || {
-            while !threads::guarded(|| pages::run(&socket, &site)) {}
-        })
-        .map_err(|e| Fatal(format!("can't start a thread: {e}")))?;
-    }
-    Ok(())
+    pages::start(sockets, facts, config.stats_nets.clone())
+        .map_err(|e| Fatal(format!("can't start a thread: {e}")))
 }

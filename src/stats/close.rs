@@ -33,6 +33,8 @@ close_reasons! {
     ClientLost client_lost: "the client's connection broke",
     HandshakeTimeout handshake_timeout: "no whole header within the deadline" refusal,
     NoSecretFits no_secret_fits: "the header fits no secret; read and discarded until the deadline" refusal,
+    Dropped dropped: "it had proven no secret, and others needed its place or memory",
+    ClientLimit client_limit: "the limit of clients is reached",
     Masked masked: "a stranger, whom the mask site was to be shown",
     BadRecord bad_record: "in fake TLS an alert, or another record than data" refusal,
     BadLength bad_length: "a packet length that the transport forbids" refusal,

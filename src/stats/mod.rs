@@ -63,6 +63,12 @@ macro_rules! gauges {
 counters! {
     inbound_connections_accepted: "connections accepted on client ports",
     accept_connection_limit_failed: "connections closed because of the client limit" refusal "limit",
+    unproven_refused_share: "connections refused while places are scarce: their source has its share" refusal "source_share",
+    unproven_refused_rate: "connections refused while places are scarce: their source connects too often" refusal "source_rate",
+    unproven_refused_early: "connections refused while places are scarce: by chance, none is more dispensable" refusal "early",
+    unproven_dropped_early: "connections that had proven no secret, closed for newer ones" refusal "dropped_early",
+    unproven_dropped_memory: "connections that had proven no secret, closed because they held most" refusal "dropped_memory",
+    secret_silent_closed: "clients that were silent for long, closed for new ones at their secret's limit",
     accept_calls_failed: "calls to accept a connection that failed",
     accept_thread_failed: "connections closed because no thread could be had" refusal "accept_thread",
     tot_forwarded_simple_acks: "quick acks forwarded to clients",
@@ -75,6 +81,7 @@ counters! {
     backend_connects: "connections to middle proxies that became ready",
     backend_connect_failures: "connections to middle proxies that failed before they were ready",
     backend_losses: "ready connections to middle proxies that were lost",
+    backend_frames_refused: "connections to middle proxies dropped because a frame took too much memory",
     backend_pings_sent: "pings sent to middle proxies",
     backend_pongs_received: "pongs received from middle proxies",
     backend_replies_dropped: "pongs and close notices that a full channel did not take",
@@ -91,7 +98,8 @@ counters! {
     tls_refused_incomplete: "strangers: silence or part of a hello until the deadline" refusal "incomplete_hello",
     headers_replayed: "obfuscated2 headers that were used before",
     mask_connections: "strangers that were shown the mask site",
-    mask_refused_full: "strangers closed because --mask-max were there",
+    mask_refused_full: "strangers closed because --mask-max were there for too long, or as many waited",
+    mask_dropped: "strangers at the mask site that gave way to others",
     mask_unreachable: "strangers closed because the mask site could not be reached",
     http_queries: "packets over HTTP forwarded",
     http_bad_headers: "requests over HTTP whose head was malformed",
@@ -103,9 +111,10 @@ gauges! {
     PENDING http_pending_queries: "packets over HTTP without a response yet",
     DIRECT direct_connections: "connections to data centres",
     STRANGERS mask_open_connections: "strangers at mask sites",
+    PROVEN proven_connections: "connections that have proven a secret, if there is any",
 }
 
-/// Clients that are connected, handshakes included.
+/// Connections on client ports, handshakes included.
 pub static CLIENTS: Gauge = Gauge::new();
 
 /// The rows that count clients that were not served.

@@ -4,31 +4,45 @@ use super::client::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-/// A client that is served all the time.
+/// A client that echoes all the time, in a thread of its own.
 pub struct Bystander {
-    goes_on: Arc<AtomicBool>,
-    thread: JoinHandle<usize>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Echoes>,
+}
+
+/// What a bystander saw. It panics at an echo that is lost or wrong.
+pub struct Echoes {
+    pub count: usize,
+    pub slowest: Duration,
 }
 
 impl Bystander {
-    pub fn start(mut client: Client) -> Bystander {
-        let goes_on = Arc::new(AtomicBool::new(true));
-        let flag = goes_on.clone();
+    /// Echoes packets of so many bytes.
+    pub fn start(mut client: Client, bytes: usize) -> Bystander {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            let mut echoes = 0;
-            while flag.load(Ordering::Relaxed) {
-                client.echo(1_000);
-                echoes += 1;
+            let (mut count, mut slowest) = (0, Duration::ZERO);
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                client.echo(bytes);
+                slowest = slowest.max(begun.elapsed());
+                count += 1;
+                thread::sleep(Duration::from_millis(2));
             }
-            echoes
+            Echoes { count, slowest }
         });
-        Bystander { goes_on, thread }
+        Bystander { stop, thread }
     }
 
-    /// It has lost nothing.
-    pub fn end(self) {
-        self.goes_on.store(false, Ordering::Relaxed);
-        assert!(self.thread.join().expect("a bystander that is served") > 0);
+    /// Ends it; nothing was lost, and no echo took longer than `most`.
+    pub fn unharmed(self, most: Duration) -> Echoes {
+        self.stop.store(true, Ordering::Relaxed);
+        let echoes = self.thread.join().expect("the bystander lost something");
+        assert!(echoes.count > 0, "the bystander had no time");
+        assert!(echoes.slowest < most, "an echo took {:?}", echoes.slowest);
+        echoes
     }
 }

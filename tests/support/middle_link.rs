@@ -32,6 +32,13 @@ impl Link {
         (&*self.socket).write_all(&bytes).is_ok()
     }
 
+    /// Sends a frame all but whose last bytes; the proxy may close before it has all of that.
+    pub fn send_all_but(&self, last: usize, payload: &[u8]) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = writer.flush(&[payload]);
+        let _ = (&*self.socket).write_all(&bytes[..bytes.len() - last]);
+    }
+
     /// Sends a frame that is broken on purpose.
     pub fn send_broken(&self, fault: Fault) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
 //! Test peers and helpers. They are written from the protocol description over the dependency crates,
 //! never over this project's library, so that a mistake there can't hide behind the same mistake here.
 
+pub mod attack;
 pub mod bystander;
 pub mod client;
 pub mod crypto;

@@ -82,7 +82,22 @@ impl Proxy {
 
     /// Starts it with exactly these arguments, and no files.
     pub fn start_with<T: AsRef<OsStr>>(arguments: &[T]) -> Proxy {
-        let run = Run::spawn(arguments);
+        Proxy::running(Run::spawn(arguments))
+    }
+
+    /// As [`Proxy::start_with`], with so many KiB of address space.
+    pub fn start_within<T: AsRef<OsStr>>(kib: u32, arguments: &[T]) -> Proxy {
+        let inner = program();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v $0 && exec \"$@\"", &kib.to_string()]);
+        command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .args(arguments);
+        Proxy::running(Run::started(command))
+    }
+
+    fn running(run: Run) -> Proxy {
         run.wait_for_line("ready", |line| line == "ready");
         let lines = run.log.with(|log| log.lines.clone());
         let addresses = lines
@@ -269,11 +284,15 @@ struct Log {
 
 impl Run {
     fn spawn<T: AsRef<OsStr>>(arguments: &[T]) -> Run {
+        let mut command = program();
+        command.args(arguments);
+        Run::started(command)
+    }
+
+    fn started(mut command: Command) -> Run {
         file_limit();
         let files = Files::new();
-        let mut command = program();
         command
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(File::create(files.path("output")).expect("a file for its output"))
             .stderr(Stdio::piped());

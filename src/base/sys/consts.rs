@@ -31,6 +31,7 @@ pub const TCP_KEEPIDLE: i32 = 4;
 pub const TCP_KEEPINTVL: i32 = 5;
 pub const TCP_KEEPCNT: i32 = 6;
 pub const TCP_WINDOW_CLAMP: i32 = 10;
+pub const TCP_INFO: i32 = 11;
 pub const TCP_USER_TIMEOUT: i32 = 18;
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_NOSIGNAL: i32 = 0x4000;

@@ -9,6 +9,19 @@ use super::consts::EINTR;
 
 unsafe extern "C" {
     fn getrandom(buf: *mut c_void, len: usize, flags: u32) -> isize;
+    #[cfg(target_env = "gnu")]
+    fn mallopt(parameter: i32, value: i32) -> i32;
+}
+
+/// Keeps glibc from reserving 64 MiB of address space for each of several threads that allocate. To be
+/// called before there are threads. musl has one heap for all.
+pub fn use_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes nothing but how glibc's allocator grows.
+    unsafe {
+        const M_ARENA_MAX: i32 = -8;
+        mallopt(M_ARENA_MAX, 1);
+    }
 }
 
 /// Fills `buf` from the system's random generator.

@@ -14,13 +14,13 @@ mod process;
 mod signal;
 mod socket;
 
-pub use machine::{checksums, random_array};
+pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};
 pub use process::{Resource, become_user, is_root, raise_limit};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, reset, send_now, set_lifetime,
-    set_window_clamp, shut_down_listener, unconfirmed,
+    set_window_clamp, shut_down_listener, silence, unconfirmed,
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which

@@ -29,6 +29,8 @@ unsafe extern "C" {
     fn bind(fd: c_int, address: *const c_void, len: u32) -> c_int;
     fn connect(fd: c_int, address: *const c_void, len: u32) -> c_int;
     fn listen(fd: c_int, backlog: c_int) -> c_int;
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut u32)
+    -> c_int;
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: u32) -> c_int;
     fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
@@ -51,6 +53,26 @@ fn set_option(fd: &impl AsFd, level: i32, name: i32, value: u32) -> io::Result<(
     let raw = fd.as_fd().as_raw_fd();
     // SAFETY: the option is an int, and the pointer is to one.
     check(unsafe { setsockopt(raw, level, name, ptr::from_ref(&value).cast(), 4) }).map(drop)
+}
+
+/// How long nothing has come over a connection.
+pub fn silence(socket: &TcpStream) -> io::Result<Duration> {
+    // The beginning of tcp_info: eight bytes, then numbers of four, of which the last is ours.
+    let mut info = [0_u32; 14];
+    let mut len = size_of_val(&info) as u32;
+    let raw = socket.as_raw_fd();
+    // SAFETY: the kernel fills `len` bytes at most, which `info` has.
+    check(unsafe {
+        getsockopt(
+            raw,
+            IPPROTO_TCP,
+            TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut len,
+        )
+    })?;
+    let [.., millis] = info;
+    Ok(Duration::from_millis(millis.into()))
 }
 
 fn bind_to(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {

@@ -55,7 +55,7 @@ pub struct Config {
     /// --mask-proxy-protocol; then there is `mask`.
     pub mask_proxy_protocol: bool,
     /// --mask-max: strangers that are served at a time; 0: they are closed.
-    pub mask_max: Number<{ limits::MASK_MAX }>,
+    pub mask_max: Option<u32>,
     /// --tls-skew: how many seconds a client's clock may be behind ours.
     pub skew_back: Number<{ limits::TLS_SKEW_BACK }>,
     /// --tls-skew: how many seconds it may be ahead.
@@ -94,6 +94,8 @@ pub struct Config {
     pub aes_pwd: Option<PathBuf>,
     /// -C: at least 1.
     pub max_clients: Option<u32>,
+    /// --max-unauthenticated: connections at a time that have proven no secret, at least 2.
+    pub max_unauthenticated: Option<u32>,
     /// -c: at least 1.
     pub connections: Option<u32>,
     /// -M, 0 to 256. See [`Config::slots_per_set`].

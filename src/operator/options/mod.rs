@@ -192,8 +192,8 @@ mod tests {
         assert_eq!(config(""), wanted);
         let skew = (wanted.skew_back.0, wanted.skew_ahead.0);
         assert_eq!(
-            (wanted.mask_max.0, wanted.backlog.0, skew),
-            (64, 8192, (600, 3))
+            (wanted.mask_max, wanted.backlog.0, skew),
+            (None, 8192, (600, 3))
         );
         assert_eq!(
             (wanted.slots_per_set(), wanted.window_clamp()),
@@ -567,7 +567,7 @@ mod tests {
 
     #[test]
     fn long_names_may_be_shortened() {
-        assert_eq!(config("--max 5").max_clients, Some(5));
+        assert_eq!(config("--max-s 5").max_clients, Some(5));
         assert_eq!(config("--aes=x").aes_pwd, Some(PathBuf::from("x")));
         assert!(config("--i --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));

@@ -157,9 +157,9 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         spelling: "--mask-max N",
-        help: "fake TLS: take at most N such visitors there at a time, default 64; more are closed, with \
-               0 all of them",
-        apply: Value(|config, text| set(&mut config.mask_max.0, number(text, 0..=MAX_MASK_MAX))),
+        help: "fake TLS: take at most N such visitors there at a time (default: one for eight clients, 64 \
+               to 512); more wait for a place, with 0 all are closed",
+        apply: Value(|config, text| set(&mut config.mask_max, number(text, 0..=MAX_MASK_MAX))),
     },
     Flag {
         spelling: "--mask-private",
@@ -172,6 +172,15 @@ pub const FLAGS: &[Flag] = &[
         help: "tell the server of --mask the visitor's address, in a PROXY protocol v2 header, which \
                it must expect",
         apply: Alone(|config| config.mask_proxy_protocol = true),
+    },
+    Flag {
+        spelling: "--max-unauthenticated N",
+        help: "at most N connections at a time that have proven no secret (default: one for four clients, 64 \
+               to 4096); while half of that are there, they are dropped early, by chance and by source",
+        apply: Value(|config, text| {
+            let most = number(text, 2..=MAX_COUNT);
+            set(&mut config.max_unauthenticated, most)
+        }),
     },
     Flag {
         spelling: "--msg-buffers-size BYTES[kmgt]",

@@ -403,9 +403,12 @@ mod tests {
                 "-D a.b --mask {text} --mask-proxy-protocol --mask-max 0"
             ));
             assert_eq!(config.mask, Some((host.into(), port)));
-            assert_eq!((config.mask_proxy_protocol, config.mask_max.0), (true, 0));
+            assert_eq!(
+                (config.mask_proxy_protocol, config.mask_max),
+                (true, Some(0))
+            );
         }
-        assert_eq!(config("-D a.b --mask-max=1000").mask_max.0, 1000);
+        assert_eq!(config("-D a.b --mask-max=1000").mask_max, Some(1000));
         let wrong = [
             "",
             "nginx",

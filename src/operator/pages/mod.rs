@@ -2,29 +2,28 @@
 //! `/metrics`, the same for Prometheus. Both are read from the counters when somebody asks.
 //!
 //! Who may ask: this machine, without a sign that the request was passed on for somebody else, and the
-//! networks of --stats-allow-net. Everybody else is told that there is nothing. A connection has a
-//! thread of its own for a bounded time, and of these threads there are few, so that slow or silent
-//! peers cost little.
+//! networks of --stats-allow-net. Everybody else is told that there is nothing, by a thread apart. A few
+//! threads, which exist from the start, accept and serve, each one connection at a time for a bounded
+//! time, so that slow or silent peers cost little.
 
 mod exposition;
 mod live;
 mod metrics;
 mod stats_page;
 
-use crate::base::lock;
-use crate::base::lock::Mutex;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, bounded};
 use mtproxy::formats::cidr::Network;
-use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME};
+use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME, STATS_REFUSAL};
 use mtproxy::proto::http::{self, Method, Request, ResponseHead, Status};
 
 use crate::base::buffers::Buffer;
 use crate::base::http::{Input, NoHead};
-use crate::base::{clock, log, net, threads};
+use crate::base::{clock, net, threads};
 use crate::operator::pages::live::Live;
 pub use crate::operator::pages::live::{Facts, FileFacts};
 use crate::stats::STATS;
@@ -34,44 +33,50 @@ pub struct Site {
     facts: Facts,
     /// --stats-allow-net
     allowed: Vec<Network>,
-    /// How many connections are being served.
-    busy: Mutex<usize>,
-    /// Notified when one ends.
-    ended: Condvar,
+    /// To the thread that turns others away.
+    others: Sender<(TcpStream, IpAddr)>,
 }
 
-impl Site {
-    /// A site of these facts for this machine and for `allowed`.
-    pub fn new(facts: Facts, allowed: Vec<Network>) -> Site {
-        Site {
-            facts,
-            allowed,
-            busy: Mutex::new(0),
-            ended: Condvar::new(),
+/// Starts the threads that serve these facts to this machine and to `allowed`.
+pub fn start(
+    listeners: &[Arc<TcpListener>],
+    facts: Facts,
+    allowed: Vec<Network>,
+) -> std::io::Result<()> {
+    let (others, turned_away) = bounded(STATS_CONNECTIONS);
+    let site = Arc::new(Site {
+        facts,
+        allowed,
+        others,
+    });
+    // A panic must not end the service.
+    for listener in listeners {
+        for _ in 0..STATS_CONNECTIONS {
+            let (listener, site) = (listener.clone(), site.clone());
+            threads::spawn("stats", move || {
+                while !threads::guarded(|| run(&listener, &site)) {}
+            })?;
         }
     }
-
-    /// Takes a place; waits until fewer than the most are taken, which is not long: each has a
-    /// deadline.
-    fn enter(&self) {
-        let mut busy = self.busy.lock();
-        while *busy >= STATS_CONNECTIONS {
-            busy = lock::wait(&self.ended, busy);
+    threads::spawn("stats", move || {
+        for (socket, peer) in turned_away {
+            threads::guarded(|| serve(&site, &socket, peer, STATS_REFUSAL));
         }
-        *busy += 1;
-    }
-
-    fn leave(&self) {
-        *self.busy.lock() -= 1;
-        self.ended.notify_one();
-    }
+    })
 }
 
-/// Accepts connections until the listener is shut down.
-pub fn run(listener: &TcpListener, site: &Arc<Site>) {
+/// Accepts connections and serves them, until the listener is shut down. Who may not ask keeps nobody who
+/// may from an answer: another thread turns them away, or they are closed.
+fn run(listener: &TcpListener, site: &Site) {
     loop {
         match listener.accept() {
-            Ok((socket, peer)) => admit(socket, peer.ip().to_canonical(), site),
+            Ok((socket, peer)) => {
+                let peer = peer.ip().to_canonical();
+                match is_allowed(&site.allowed, peer) {
+                    true => serve(site, &socket, peer, STATS_LIFETIME),
+                    false => drop(site.others.try_send((socket, peer))),
+                }
+            }
             Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
             // Mostly no descriptors: asking again at once would only take the processor.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
@@ -79,29 +84,18 @@ pub fn run(listener: &TcpListener, site: &Arc<Site>) {
     }
 }
 
-fn admit(socket: TcpStream, peer: IpAddr, site: &Arc<Site>) {
-    site.enter();
-    let for_thread = site.clone();
-    let spawned = threads::spawn("stats", move || {
-        threads::guarded(|| serve(&for_thread, &socket, peer));
-        for_thread.leave();
-    });
-    if let Err(e) = spawned {
-        log::event(format_args!("stats_failed error=\"{e}\""));
-        site.leave();
-    }
-}
-
 /// Serves one connection to its end.
-fn serve(site: &Site, socket: &TcpStream, peer: IpAddr) {
-    let deadline = Instant::now() + STATS_LIFETIME;
+fn serve(site: &Site, socket: &TcpStream, peer: IpAddr, lifetime: Duration) {
+    let deadline = Instant::now() + lifetime;
     let mut small = [0; READ_SMALL];
     let mut input = Input::new(&mut small, 0);
     loop {
         let response = match input.head(deadline, socket) {
             Ok(len) => {
                 let received = std::mem::take(&mut input.bytes);
-                input.bytes.append(&received.filled()[len..]);
+                if input.bytes.append(&received.filled()[len..]).is_err() {
+                    return;
+                }
                 answer(site, received, len, peer)
             }
             Err(NoHead::Refused(status)) => Response::error(status),
@@ -195,18 +189,26 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Response {
     }
 }
 
-/// Whether the peer is of an allowed network, or this machine itself, not for somebody else.
+/// Whether the peer is of an allowed network, or this machine itself.
+fn is_allowed(allowed: &[Network], peer: IpAddr) -> bool {
+    is_here(peer) || allowed.iter().any(|network| network.contains(peer))
+}
+
+fn is_here(peer: IpAddr) -> bool {
+    [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ]
+    .contains(&peer)
+}
+
+/// The same, and this machine does not ask for somebody else.
 fn may_ask(allowed: &[Network], peer: IpAddr, request: &Request) -> bool {
     let is_passed_on = || {
         let names = ["Forwarded", "X-Forwarded-For"];
         names.iter().any(|name| request.field(name).is_some())
     };
-    let is_here = [
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::LOCALHOST),
-    ]
-    .contains(&peer);
-    allowed.iter().any(|network| network.contains(peer)) || (is_here && !is_passed_on())
+    allowed.iter().any(|network| network.contains(peer)) || (is_here(peer) && !is_passed_on())
 }
 
 #[cfg(test)]

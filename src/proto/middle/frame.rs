@@ -144,6 +144,14 @@ impl FrameReader {
         self.buf.len()
     }
 
+    /// Its size after the next [`FrameReader::space`].
+    pub fn next_capacity(&self) -> usize {
+        match self.start == 0 && self.filled == self.buf.len() {
+            true => self.buf.len().saturating_mul(2),
+            false => self.buf.len(),
+        }
+    }
+
     /// Where to read to; never empty. The buffer grows only when it is full of a frame's bytes, and
     /// goes back to its first size when it is empty.
     pub fn space(&mut self) -> &mut [u8] {
@@ -160,10 +168,8 @@ impl FrameReader {
             self.clear = self.clear.saturating_sub(self.start);
             self.start = 0;
         }
-        if self.filled == self.buf.len() {
-            // A frame is longer than the buffer; `take` has refused lengths above the limit.
-            self.buf.resize(self.buf.len().saturating_mul(2), 0);
-        }
+        // A frame is longer than the buffer; `take` has refused lengths above the limit.
+        self.buf.resize(self.next_capacity(), 0);
         self.buf.get_mut(self.filled..).unwrap_or_default()
     }
 
