@@ -242,6 +242,8 @@ pub const FRAME_BUFFER: usize = 256 << 10;
 
 /// The data centre of clients that name none, or an unknown one. The C proxy's file says it.
 pub const DEFAULT_DC: u16 = 2;
+/// How long it is taken for known whether there is a route for IPv6, seconds: asking costs a client 20 µs.
+pub const IPV6_KNOWN: u32 = 5;
 /// All addresses of a data centre together, to connect. The C proxy has no direct mode.
 pub const DC_CONNECT: Duration = Duration::from_secs(5);
 /// After one side has ended its half, the other half ends after this long without progress.

@@ -1,9 +1,12 @@
 //! Addresses of Telegram's data centres (protocol.md 8.6), and what --dc-override puts in their place.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use mtproxy::limits::DEFAULT_DC;
+use mtproxy::limits::{DEFAULT_DC, IPV6_KNOWN};
 use mtproxy::proto::wire::DcId;
+
+use crate::base::clock;
 
 const PORT: u16 = 443;
 
@@ -131,6 +134,20 @@ impl Table {
 
 /// Whether the system knows where to send packets for data centres' IPv6 addresses. Sends none.
 pub fn has_ipv6() -> bool {
+    /// The answer in the lowest bit, above it when the system was asked.
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let now = clock::seconds() + 1;
+    let last = LAST.load(Ordering::Relaxed);
+    if last > 1 && now - (last >> 1) < IPV6_KNOWN {
+        return last & 1 == 1;
+    }
+    let has_route = has_route();
+    LAST.store(now << 1 | u32::from(has_route), Ordering::Relaxed);
+    has_route
+}
+
+/// Asks the system.
+fn has_route() -> bool {
     const SOMEWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xa);
     let any = (Ipv6Addr::UNSPECIFIED, 0);
     UdpSocket::bind(any)
