@@ -1,9 +1,9 @@
 //! The daemon: threads, sockets, files. `sys` calls [`start`] from the C entry point.
 //!
-//! Layers, top may use below, never sideways between `client`, `backend`, `direct` and `admin_http`
-//! (`tests/layers.rs`): main → commands, server → client | backend | direct | admin_http → registry,
-//! outbox, uplink, pair, dcs, sites, replay, handover, links, access, nat → threads, buffers, capacity,
-//! options, stats, records, log, clock → sys → the library.
+//! A connection comes through the `door` and takes one of two roads, `middle` or `direct`; the `operator`'s
+//! side starts all, watches it and changes it; all stand on `base` and on the library. Arrows point down
+//! only: server → operator → door → middle | direct → pair, stream → stats → base → the library. The roads
+//! name neither each other nor the door (`tests/layers.rs`).
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 

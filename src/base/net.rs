@@ -3,7 +3,7 @@
 //! process finds interrupted are repeated.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::sys;
@@ -12,6 +12,22 @@ use super::sys;
 pub fn left(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     (!left.is_zero()).then_some(left)
+}
+
+/// Accepts a connection; None once the listener is shut down.
+pub fn accept(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    loop {
+        match listener.accept() {
+            // The peer has gone already.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                ) => {}
+            Err(e) if e.kind() == ErrorKind::InvalidInput => return Ok(None),
+            result => return result.map(Some),
+        }
+    }
 }
 
 /// Reads what is there, 0 at the end. `WouldBlock` if the socket has a timeout and it passed.
@@ -144,7 +160,6 @@ pub fn is_global(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
 
     #[test]
     fn a_refusing_address_is_passed_over() {

@@ -1,7 +1,6 @@
 //! Listeners, one thread each. Every accepted connection gets a thread of the pool and is served by the
 //! door; if it is not admitted, or no thread can be had, it is closed and counted.
 
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -10,24 +9,19 @@ use mtproxy::limits::ACCEPT_PAUSE;
 use super::rules::Rules;
 use super::serve;
 use crate::base::gauge::Gauge;
-use crate::base::{log, threads};
+use crate::base::{log, net, threads};
 use crate::stats::{CLIENTS, STATS};
 
 /// Accepts connections until the listener is shut down.
 pub fn run(listener: &TcpListener, rules: &Arc<Rules>) {
     let mut failing = false;
     loop {
-        match listener.accept() {
-            Ok((socket, peer)) => {
+        match net::accept(listener) {
+            Ok(Some((socket, peer))) => {
                 failing = false;
                 admit(socket, peer, rules);
             }
-            Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                ) => {}
+            Ok(None) => return,
             Err(e) => {
                 STATS.accept_calls_failed.add(1);
                 // No descriptors or no memory: the connection stays in the backlog, and trying again

@@ -11,7 +11,6 @@ mod live;
 mod metrics;
 mod stats_page;
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,15 +68,15 @@ pub fn start(
 /// may from an answer: another thread turns them away, or they are closed.
 fn run(listener: &TcpListener, site: &Site) {
     loop {
-        match listener.accept() {
-            Ok((socket, peer)) => {
+        match net::accept(listener) {
+            Ok(Some((socket, peer))) => {
                 let peer = peer.ip().to_canonical();
                 match is_allowed(&site.allowed, peer) {
                     true => serve(site, &socket, peer, STATS_LIFETIME),
                     false => drop(site.others.try_send((socket, peer))),
                 }
             }
-            Err(e) if e.kind() == ErrorKind::InvalidInput => return, // shut down
+            Ok(None) => return,
             // Mostly no descriptors: asking again at once would only take the processor.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
