@@ -15,7 +15,7 @@ use mtproxy::limits::{MAX_CONFIG_FILE, STATS_BACKLOG};
 use mtproxy::proto::secret::ProxySecret;
 use mtproxy::proto::wire::DcId;
 
-use crate::base::{log, sys};
+use crate::base::{log, net, sys};
 use crate::operator::Fatal;
 use crate::operator::options::{Config, DcOverride};
 use crate::operator::pages::FileFacts;
@@ -48,14 +48,11 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
     let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
         (host, port).to_socket_addrs().ok()?.collect()
     } else {
-        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let address = |line: &str| {
-            let mut fields = line.split('#').next()?.split_whitespace();
-            let ip = fields.next()?;
-            fields.find(|name| name.eq_ignore_ascii_case(host))?;
-            Some(SocketAddr::new(ip.parse().ok()?, port))
-        };
-        hosts.lines().filter_map(address).collect()
+        let found = net::hosts_file(host);
+        found
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect()
     };
     let ipv4 = addresses.iter().find(|address| address.is_ipv4());
     ipv4.or(addresses.first()).copied()
