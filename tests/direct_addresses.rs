@@ -7,6 +7,7 @@ use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::Message;
 use crate::support::proxy::Proxy;
 use crate::support::rig::dialer;
+use std::net::TcpListener;
 
 /// A connection to it fails without a packet sent, before the call returns.
 const FAILS_AT_ONCE: &str = "2:255.255.255.255:443";
@@ -60,7 +61,34 @@ fn one_unreachable_data_centre_leaves_the_others_alone() {
         bystander.echo(10);
     }
     wait_for_unreachable(&proxy, 2);
+    // Said once, with the cause: the second one came within a minute.
+    let said = proxy.wait_for_events("dc_unreachable", 1);
+    assert_eq!(said[0].text("dc"), "4");
+    let lines = proxy.lines();
+    let warnings = lines
+        .iter()
+        .filter(|line| line.contains("dc_unreachable dc=4"));
+    assert_eq!(warnings.count(), 1, "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("refused")),
+        "{lines:?}"
+    );
     assert_eq!(proxy.stop().count("closed_dc_unreachable"), 2);
+}
+
+/// What was said of a data centre that can't be reached is taken back once it can.
+#[test]
+fn a_data_centre_that_comes_back_is_said_to() {
+    let refusing = Refusing::new();
+    let address = refusing.address;
+    let proxy = direct_proxy(&[&format!("2:{address}")], &[]);
+    let dialer = dialer(proxy.address(), Transport::Padded);
+    dialer.dial().expect_closed();
+    proxy.wait_for_events("dc_unreachable", 1);
+    drop(refusing);
+    let _centre = TcpListener::bind(address).expect("its port again");
+    let _client = dialer.dial();
+    proxy.wait_for_events("dc_reachable", 1);
 }
 
 /// A client sees its end a moment before it is counted; with -v the line about it comes after that.

@@ -10,17 +10,18 @@
 mod relay;
 pub mod table;
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::DC_CONNECT;
+use mtproxy::limits::{DC_CONNECT, SUMMARY_INTERVAL};
 use mtproxy::proto::obfuscated2::{self, Offer};
 
 use crate::base::gauge::Gauge;
-use crate::base::{net, sys};
-use crate::stats::{self, Close, DIRECT, Guest, STATS};
+use crate::base::{clock, log, net, sys};
+use crate::stats::{self, Close, DIRECT, Dials, Guest, STATS};
 use crate::stream::ClientStream;
 use table::Table;
 
@@ -70,8 +71,12 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
         STATS.direct_unknown_dcs.add(1);
     }
     let begun = Instant::now();
-    let dc = dial(&addresses, road.source).ok_or(Close::DcUnreachable)?;
-    stats::dials(guest.traffic.dc).connect.add(begun.elapsed());
+    let dials = stats::dials(guest.traffic.dc);
+    let dc = dial(&addresses, road.source).map_err(|e| failed(dials, &e))?;
+    if dials.warned.swap(0, Ordering::Relaxed) > 0 {
+        log::event(format_args!("dc_reachable dc={}", dials.dc.0));
+    }
+    dials.connect.add(begun.elapsed());
     STATS.direct_connects.add(1);
     let mut offer = draw(stream).ok_or(Close::DcLost)?;
     let down = match stream.layers.accepted.send {
@@ -87,11 +92,27 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
 }
 
 #[inline(never)] // see `connect`
-fn dial(addresses: &[SocketAddr], source: Option<IpAddr>) -> Option<TcpStream> {
-    let dc = net::dial_any(addresses, source, DC_CONNECT).ok()?;
-    dc.set_write_timeout(None).ok()?;
-    sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME).ok()?;
-    Some(dc)
+fn dial(addresses: &[SocketAddr], source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let dc = net::dial_any(addresses, source, DC_CONNECT)?;
+    dc.set_write_timeout(None)?;
+    sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME)?;
+    Ok(dc)
+}
+
+/// Counts a data centre that can't be reached, and says so: at first, and then once a minute.
+#[inline(never)] // see `connect`
+fn failed(dials: &Dials, error: &io::Error) -> Close {
+    dials.failures.add(1);
+    let now = clock::seconds() + 1;
+    let last = dials.warned.load(Ordering::Relaxed);
+    if last == 0 || u64::from(now - last) >= SUMMARY_INTERVAL.as_secs() {
+        dials.warned.store(now, Ordering::Relaxed);
+        let (dc, failures) = (dials.dc.0, dials.failures.value());
+        log::event(format_args!(
+            "dc_unreachable dc={dc} error=\"{error}\" failures={failures}"
+        ));
+    }
+    Close::DcUnreachable
 }
 
 /// Our header; drawn again while it begins as another protocol would.

@@ -51,6 +51,7 @@ fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
         let wait = failures % set.targets.len() == 0;
         if let Some(error) = error {
             STATS.backend_connect_failures.add(1);
+            stats::dials(set.dc).failures.add(1);
             let retry = if wait { backoff.as_millis() } else { 0 };
             log::event(format_args!(
                 "backend_failed target={target} reason={error} retry={}.{:03}",

@@ -1,5 +1,6 @@
 //! How long it took to reach Telegram: histograms by data centre.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use mtproxy::limits::TIME_BUCKETS;
@@ -51,6 +52,10 @@ pub struct Dials {
     pub connect: Histogram,
     /// The nonces and the handshake that middle proxies want; direct mode has none.
     pub handshake: Histogram,
+    /// Connections that failed.
+    pub failures: Counter,
+    /// When the last warning of them was logged, in seconds of the clock + 1; 0 while it can be reached.
+    pub warned: AtomicU32,
 }
 
 static DIALS: Mutex<Vec<&Dials>> = Mutex::new(Vec::new());
@@ -62,10 +67,13 @@ pub fn dials(dc: DcId) -> &'static Dials {
         return dials;
     }
     let (connect, handshake) = Default::default();
+    let (failures, warned) = Default::default();
     let dials = Box::leak(Box::new(Dials {
         dc,
         connect,
         handshake,
+        failures,
+        warned,
     }));
     all.push(dials);
     dials

@@ -202,6 +202,10 @@ fn rest(text: &mut Text, live: &Live) {
     families! { text:
         histogram connect_seconds [dc le] "TCP connects to Telegram that succeeded, by data centre"
             dials.iter().for_each(|dials| text.histogram(dials.dc, &dials.connect));
+        counter connect_failures [dc] "connections to Telegram that failed, by data centre"
+            for dials in &dials {
+                text.sample(&[&dials.dc.0.to_string()], &dials.failures.value());
+            };
         histogram handshake_seconds [dc le]
             "handshakes with middle proxies that succeeded, by data centre"
             dials.iter().for_each(|dials| text.histogram(dials.dc, &dials.handshake));
