@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
@@ -12,39 +13,37 @@ use crate::base::clock::Every;
 use crate::base::gauge::Gauge;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, clock, log, threads};
-use crate::direct::Direct;
-use crate::direct::table::Table;
+use crate::direct::{Direct, table::Table};
 use crate::door::admission::{Admission, Caps};
-use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
-use crate::door::visitors::Visitors;
-use crate::door::{accept, closing, probe};
+use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::{Dcs, MainTask};
-use crate::middle::dial::Dialer;
-use crate::middle::nat::NatRules;
-use crate::middle::registry;
-use crate::middle::session::Middle;
-use crate::middle::slot;
-use crate::operator::access::Secrets;
+use crate::middle::{dial::Dialer, nat::NatRules, registry, session::Middle, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
-use crate::operator::options::Config;
-use crate::operator::pages::FileFacts;
-use crate::operator::report::Report;
-use crate::operator::{Fatal, access, links, start, statistics};
+use crate::operator::pages::{self, Facts, FileFacts};
+use crate::operator::{
+    Fatal, access, access::Secrets, links, options::Config, report::Report, start,
+};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
-    let mut facts = statistics::facts(&config);
+    let (started, start_time) = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
     let (requests, inbox) = unbounded();
-    let (dcs, read) = middle_mode(&config, &requests)?.unzip();
-    facts.config = read;
-    let table = table(&config)?;
+    let (dcs, config_file) = middle_mode(&config, &requests)?.unzip();
+    let table = Table {
+        overrides: start::dc_overrides(&config)?,
+        prefer_ipv6: config.prefer_ipv6,
+    };
     let secrets = access::load(&config)?;
     let domains = access::domains(&config, &secrets.entries);
-    statistics::set_up(&secrets, dcs.as_ref(), &table);
+    let (served, default) = match &dcs {
+        Some(dcs) => dcs.served(),
+        None => table.served(),
+    };
+    stats::set_up(&secrets.entries, served, default);
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
@@ -55,19 +54,17 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         Some(_) => start::read_proxy_secret(&config)?,
         None => None,
     };
-    let (proxy_secret, read) = proxy_secret.unzip();
-    facts.proxy_secret = read;
-    facts.most_clients = capacity.clients;
+    let (proxy_secret, secret_file) = proxy_secret.unzip();
     start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
 
     let stats_addresses = start::addresses_of(&stats_sockets)?;
-    facts.port = stats_addresses.first().map_or(0, SocketAddr::port);
+    let stats_port = stats_addresses.first().map_or(0, SocketAddr::port);
     let report = Report {
         config: &config,
         dcs: dcs.as_ref(),
         addresses: &addresses,
-        stats_port: facts.port,
+        stats_port,
         capacity: &capacity,
         proxy_secret: proxy_secret.as_ref(),
         fake_tls: has_tls,
@@ -89,7 +86,19 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         road: road(&config, dcs, table, capacity.fallbacks),
     });
     rules.sets().iter().for_each(|set| set.start_first());
-    statistics::start(&config, &stats_sockets, facts, &rules)?;
+    if config.http_stats {
+        let facts = Facts {
+            started,
+            start_time,
+            port: stats_port,
+            config,
+            config_file,
+            proxy_secret: secret_file,
+            rules: rules.clone(),
+            most_clients: capacity.clients,
+        };
+        pages::start(&stats_sockets, facts).map_err(no_thread)?;
+    }
     start_threads(&listeners, &rules, requests).map_err(no_thread)?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, dialer.as_ref());
@@ -101,18 +110,19 @@ fn no_thread(e: std::io::Error) -> Fatal {
     Fatal(format!("can't start a thread: {e}"))
 }
 
-fn demand(config: &Config, dcs: Option<&Dcs>, secrets: &Secrets, tls: bool) -> Demand {
+fn demand<'a>(
+    config: &'a Config,
+    dcs: Option<&Dcs>,
+    secrets: &Secrets,
+    fake_tls: bool,
+) -> Demand<'a> {
     let limits = secrets.entries.iter().filter_map(|entry| entry.limit);
     let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
     Demand {
-        clients: config.max_clients,
-        descriptors: config.connections,
+        config,
         slots: (slots + config.ports.len()) as u64,
-        direct: dcs.is_none(),
-        fallback: config.has_fallback(),
         limited: limits.map(u64::from).sum(),
-        unauthenticated: config.max_unauthenticated,
-        mask: tls.then_some(config.mask_max),
+        fake_tls,
     }
 }
 
@@ -165,10 +175,8 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     let most = (memory / limits::REPLAY_SHARE / table) as usize;
     let most = most.min(limits::REPLAY_TABLES);
     let Some(path) = &config.state else {
-        let made = Replays::new(most);
-        return made
-            .map(Arc::new)
-            .map_err(|e| Fatal(format!("can't draw random bytes: {e}")));
+        let failed = |e| Fatal(format!("can't draw random bytes: {e}"));
+        return Ok(Arc::new(Replays::new(most).map_err(failed)?));
     };
     let failed = |e| Fatal(format!("--state {}: {e}", path.display()));
     let (replays, mut journal) = Replays::open(path, most).map_err(failed)?;
@@ -179,14 +187,6 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     };
     threads::spawn("state", write).map_err(failed)?;
     Ok(Arc::new(replays))
-}
-
-/// Where data centres are.
-fn table(config: &Config) -> Result<Table, Fatal> {
-    Ok(Table {
-        overrides: start::dc_overrides(config)?,
-        prefer_ipv6: config.prefer_ipv6,
-    })
 }
 
 /// The way to Telegram: middle mode with data centres, else direct mode.

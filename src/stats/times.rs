@@ -45,6 +45,7 @@ impl Histogram {
 }
 
 /// Connections to one data centre, or to middle proxies that serve it.
+#[derive(Default)]
 pub struct Dials {
     /// The data centre; the first of those that share their middle proxies.
     pub dc: DcId,
@@ -66,15 +67,11 @@ pub fn dials(dc: DcId) -> &'static Dials {
     if let Some(dials) = all.iter().find(|dials| dials.dc == dc) {
         return dials;
     }
-    let (connect, handshake) = Default::default();
-    let (failures, warned) = Default::default();
-    let dials = Box::leak(Box::new(Dials {
+    let new = Dials {
         dc,
-        connect,
-        handshake,
-        failures,
-        warned,
-    }));
+        ..Dials::default()
+    };
+    let dials = Box::leak(Box::new(new));
     all.push(dials);
     dials
 }
