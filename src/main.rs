@@ -93,7 +93,7 @@ fn run(args: Vec<OsString>) -> u8 {
             return 0;
         }
         Err(error) => {
-            log::say(format_args!("mtproxy: {error}"));
+            log::say(format_args!("mtproxy: {}", error.text));
             return error.code;
         }
     };

@@ -21,7 +21,7 @@ use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::{Dcs, MainTask};
 use crate::middle::{dial::Dialer, nat::NatRules, registry, session::Middle, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
-use crate::operator::pages::{self, Facts, FileFacts};
+use crate::operator::pages::{self, Facts};
 use crate::operator::{
     Fatal, access, access::Secrets, links, options::Config, report::Report, start,
 };
@@ -32,35 +32,26 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (started, start_time) = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
     let (requests, inbox) = unbounded();
-    let (dcs, config_file) = middle_mode(&config, &requests)?.unzip();
-    let table = Table {
-        overrides: start::dc_overrides(&config)?,
-        prefer_ipv6: config.prefer_ipv6,
-    };
+    let (file, config_file) = start::read_config(&config)?.unzip();
+    let dcs = file.map(|file| Dcs::new(&file, config.slots_per_set(), &requests));
+    let table = start::table(&config)?;
     let secrets = access::load(&config)?;
     let domains = access::domains(&config, &secrets.entries);
-    let (served, default) = match &dcs {
-        Some(dcs) => dcs.served(),
-        None => table.served(),
-    };
-    stats::set_up(&secrets.entries, served, default);
+    let served = dcs.as_ref().map_or_else(|| table.served(), Dcs::served);
+    stats::set_up(&secrets.entries, served);
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
     let has_tls = !domains.is_empty();
     let capacity = capacity::find(&demand(&config, dcs.as_ref(), &secrets, has_tls));
     let tls = fake_tls(&config, &domains, &addresses, capacity.strangers)?;
-    let proxy_secret = match &dcs {
-        Some(_) => start::read_proxy_secret(&config)?,
-        None => None,
-    };
-    let (proxy_secret, secret_file) = proxy_secret.unzip();
+    let (proxy_secret, secret_file) = start::read_proxy_secret(&config)?.unzip();
     start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
 
     let stats_addresses = start::addresses_of(&stats_sockets)?;
     let stats_port = stats_addresses.first().map_or(0, SocketAddr::port);
-    let report = Report {
+    Report {
         config: &config,
         dcs: dcs.as_ref(),
         addresses: &addresses,
@@ -68,23 +59,16 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         capacity: &capacity,
         proxy_secret: proxy_secret.as_ref(),
         fake_tls: has_tls,
-    };
-    report.say();
+    }
+    .say();
     let port = addresses.first().map_or(0, SocketAddr::port);
     links::show_at_start(&config, &secrets, port);
 
     sys::block_signals();
     log::start().map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
-    let rules = Arc::new(Rules {
-        admission: admission(&capacity)?,
-        secrets: secrets.keys(),
-        tls,
-        replays: replays(&config, capacity.memory)?,
-        padded_only: config.padded_only,
-        clear: config.open,
-        road: road(&config, dcs, table, capacity.fallbacks),
-    });
+    let road = road(&config, dcs, table, capacity.fallbacks);
+    let rules = Arc::new(rules(&config, &secrets, tls, road, &capacity)?);
     rules.sets().iter().for_each(|set| set.start_first());
     if config.http_stats {
         let facts = Facts {
@@ -123,23 +107,6 @@ fn demand<'a>(
         slots: (slots + config.ports.len()) as u64,
         limited: limits.map(u64::from).sum(),
         fake_tls,
-    }
-}
-
-/// The data centres of the configuration file.
-fn middle_mode(
-    config: &Config,
-    requests: &Sender<MainTask>,
-) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
-    match &config.config_file {
-        Some(path) if !config.is_direct() => {
-            let (file, read) = start::read_config(path)?;
-            Ok(Some((
-                Dcs::new(&file, config.slots_per_set(), requests),
-                read,
-            )))
-        }
-        _ => Ok(None),
     }
 }
 
@@ -212,14 +179,28 @@ fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road
 }
 
 /// To be called when the budget of buffers is set.
-fn admission(capacity: &Capacity) -> Result<Arc<Admission>, Fatal> {
+fn rules(
+    config: &Config,
+    secrets: &Secrets,
+    tls: Option<FakeTls>,
+    road: Road,
+    capacity: &Capacity,
+) -> Result<Rules, Fatal> {
     let seed = sys::random_array().map_err(|e| Fatal(format!("no random bytes: {e}")))?;
     let caps = Caps {
         unproven: capacity.unauthenticated,
         held: buffers::strangers_share(),
         clients: capacity.clients,
     };
-    Ok(Arc::new(Admission::new(caps, &seed)))
+    Ok(Rules {
+        admission: Arc::new(Admission::new(caps, &seed)),
+        secrets: secrets.entries.iter().map(|entry| entry.secret).collect(),
+        tls,
+        replays: replays(config, capacity.memory)?,
+        padded_only: config.padded_only,
+        clear: config.open,
+        road,
+    })
 }
 
 fn set_bounds(config: &Config, capacity: &Capacity) {

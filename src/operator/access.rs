@@ -26,13 +26,6 @@ pub struct Secrets {
     pub made_up: bool,
 }
 
-impl Secrets {
-    /// What clients' headers are tried with.
-    pub fn keys(&self) -> Vec<Secret> {
-        self.entries.iter().map(|entry| entry.secret).collect()
-    }
-}
-
 /// The secrets to serve: those that were given, or a new one, or none if [`Config::is_open`].
 pub fn load(config: &Config) -> Result<Secrets, Fatal> {
     let mut entries = read(config)?;
@@ -51,20 +44,19 @@ pub fn load(config: &Config) -> Result<Secrets, Fatal> {
 /// The secrets that were given, in order: those of -S, then those of the file.
 pub fn read(config: &Config) -> Result<Vec<SecretEntry>, Fatal> {
     let mut entries = config.secrets.clone();
-    if let Some(path) = &config.secret_file {
-        let name = path.display().to_string();
-        let text =
-            read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
-        if text.len() > MAX_SECRET_FILE {
-            return Err(Fatal(format!(
-                "secret file {name}: expected at most 64 KiB"
-            )));
-        }
-        let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
-        wipe(&mut text.into_bytes());
-        added.map_err(Fatal)?;
-        needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
+    let Some(path) = &config.secret_file else {
+        return Ok(entries);
+    };
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
+    if text.len() > MAX_SECRET_FILE {
+        let text = format!("secret file {name}: expected at most 64 KiB");
+        return Err(Fatal(text));
     }
+    let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
+    wipe(&mut text.into_bytes());
+    added.map_err(Fatal)?;
+    needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
     Ok(entries)
 }
 

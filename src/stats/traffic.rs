@@ -106,7 +106,7 @@ static ALL: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
 
 /// Says what secrets there are, in their order, which data centres are served, and which of them
 /// serves clients of all others. To be called once, before the first client.
-pub fn set_up(secrets: &[SecretEntry], served: Vec<DcId>, default: DcId) {
+pub fn set_up(secrets: &[SecretEntry], (served, default): (Vec<DcId>, DcId)) {
     let label = |entry: &SecretEntry| Label {
         name: entry.label.clone().unwrap_or_default(),
         limit: entry.limit,
@@ -204,7 +204,7 @@ mod tests {
         let key = "00112233445566778899aabbccddeeff";
         let entries =
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
-        set_up(&entries, vec![DcId(1), DcId(2)], DcId(2));
+        set_up(&entries, (vec![DcId(1), DcId(2)], DcId(2)));
         let enter = |dc| Guest::enter(1, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));

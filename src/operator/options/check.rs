@@ -109,7 +109,7 @@ fn check(config: &Config, rules: &[Rule]) -> Result<(), UsageError> {
 
 /// Refuses flags that do nothing, unless there is a domain.
 pub fn needs_domain(config: &Config, has_domain: bool) -> Result<(), String> {
-    match FAKE_TLS.iter().find(|flag| config.is_given(flag)) {
+    match FAKE_TLS.iter().find(|flag| config.given.contains(flag)) {
         Some(flag) if !has_domain => Err(format!(
             "--{flag}: is for fake TLS only: it needs -D DOMAIN or an ee secret"
         )),
@@ -177,7 +177,7 @@ mod tests {
             let error = try_run(line).unwrap_err();
             assert!(
                 error.code == 2 && error.text.starts_with("-D/--domain: "),
-                "{error}"
+                "{error:?}"
             );
         }
         for line in [
@@ -236,7 +236,7 @@ mod tests {
             let error = try_run(&format!("-H 1 -S {A} {line}")).unwrap_err();
             assert!(
                 error.code == code && error.text.starts_with(text),
-                "{error}"
+                "{error:?}"
             );
         }
     }

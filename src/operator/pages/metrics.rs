@@ -31,7 +31,7 @@ macro_rules! families {
 
 /// The page.
 pub fn render(live: &Live) -> String {
-    let mut text = Text::new();
+    let mut text = Text::default();
     process(&mut text, live);
     clients(&mut text, live);
     counters(&mut text);
