@@ -9,10 +9,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
-use crate::base::clock::Every;
-use crate::base::gauge::Gauge;
+use crate::base::clock::{self, Every};
 use crate::base::sys::{self, Signal};
-use crate::base::{buffers, clock, log, threads};
+use crate::base::{buffers, gauge::Gauge, log, threads};
 use crate::direct::{Direct, table::Table};
 use crate::door::admission::{Admission, Caps};
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
@@ -20,11 +19,10 @@ use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::{Dcs, MainTask};
 use crate::middle::{dial::Dialer, nat::NatRules, registry, session::Middle, slot};
+use crate::operator::access::{self, Secrets};
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::pages::{self, Facts};
-use crate::operator::{
-    Fatal, access, access::Secrets, links, options::Config, report::Report, start,
-};
+use crate::operator::{Fatal, links, options::Config, report::Report, start};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -120,12 +118,8 @@ fn fake_tls(
     if domains.is_empty() {
         return Ok(None);
     }
-    let sites = Sites::new(
-        domains,
-        config.mask.as_ref(),
-        (config.mask_proxy_protocol, config.mask_private),
-        ours,
-    );
+    let flags = (config.mask_proxy_protocol, config.mask_private);
+    let sites = Sites::new(domains, config.mask.as_ref(), flags, ours);
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
         skew: (config.skew_back.0, config.skew_ahead.0),
@@ -229,18 +223,13 @@ fn start_threads(
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
         // A panic must not end the service.
-        threads::spawn("accept", move || {
-            while !threads::guarded(|| accept::run(&listener, &rules)) {}
-        })?;
+        let run = move || while !threads::guarded(|| accept::run(&listener, &rules)) {};
+        threads::spawn("accept", run)?;
     }
     if let Some(tls) = &rules.tls {
         let sites = tls.sites.clone();
-        threads::spawn(
-            "mask",
-            move || {
-                while !threads::guarded(|| probe::run(&sites)) {}
-            },
-        )?;
+        let run = move || while !threads::guarded(|| probe::run(&sites)) {};
+        threads::spawn("mask", run)?;
     }
     threads::spawn("signal", move || watch_signals(&requests))
 }
@@ -275,9 +264,8 @@ fn watch_signals(requests: &Sender<MainTask>) {
 /// Does what other threads ask for until the server is to stop.
 fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>) {
     for request in inbox {
-        let (set, slot) = match request {
-            MainTask::StartSlot { set, slot } => (set, slot),
-            MainTask::Stop => return,
+        let MainTask::StartSlot { set, slot } = request else {
+            return;
         };
         if let (Some(set), Some(dialer)) = (rules.sets().get(set), dialer)
             && let Err(e) = slot::start_slot(set.clone(), slot, dialer.clone())

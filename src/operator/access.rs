@@ -14,9 +14,8 @@ use mtproxy::proto::secret::Secret;
 
 use crate::base::sys;
 use crate::door::sites::Domain;
-use crate::operator::Fatal;
 use crate::operator::options::{Config, needs_domain};
-use crate::operator::start::read_file;
+use crate::operator::{Fatal, start::read_file};
 
 /// The secrets of a server.
 pub struct Secrets {

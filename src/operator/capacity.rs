@@ -93,31 +93,20 @@ pub fn find(demand: &Demand) -> Capacity {
     let nproc = sys::raise_limit(Resource::Threads).unwrap_or(u64::MAX);
     let (space, memory) = (address_space(), memory());
     let threads = |limit: u64| most(limit, |clients| demand.threads(clients));
-    let proc = |file: &str| number(format!("/proc/sys/{file}"));
+    let descriptors = |limit: u64| most(limit, |clients| demand.descriptors(clients));
+    let asked = demand.config.max_clients.map_or(MAX_CLIENTS, u64::from);
+    let threads_max = number("/proc/sys/kernel/threads-max") / 2;
+    let pid_max = number("/proc/sys/kernel/pid_max").saturating_sub(SYSTEM_RESERVE);
+    let mappings = number("/proc/sys/vm/max_map_count").saturating_sub(SYSTEM_RESERVE);
     let rows = [
-        (
-            "-C",
-            demand.config.max_clients.map_or(MAX_CLIENTS, u64::from),
-        ),
-        (
-            "RLIMIT_NOFILE or -c",
-            most(nofile, |clients| demand.descriptors(clients)),
-        ),
+        ("-C", asked),
+        ("RLIMIT_NOFILE or -c", descriptors(nofile)),
         ("RLIMIT_NPROC", threads(nproc)),
-        (
-            "kernel.threads-max",
-            threads(proc("kernel/threads-max") / 2),
-        ),
-        (
-            "kernel.pid_max",
-            threads(proc("kernel/pid_max").saturating_sub(SYSTEM_RESERVE)),
-        ),
+        ("kernel.threads-max", threads(threads_max)),
+        ("kernel.pid_max", threads(pid_max)),
         ("cgroup pids.max", threads(cgroup("pids", &["pids.max"]))),
         // Two mappings a thread, with the entry point of sys.rs.
-        (
-            "vm.max_map_count",
-            threads(proc("vm/max_map_count").saturating_sub(SYSTEM_RESERVE) / 2),
-        ),
+        ("vm.max_map_count", threads(mappings / 2)),
         ("RLIMIT_AS", threads(space / 2 / THREAD_SPACE)),
         ("memory", threads(memory / 2 / THREAD_MEMORY)),
     ];
@@ -209,7 +198,6 @@ mod tests {
     use crate::operator::options::{self, Command};
     use std::ffi::OsString;
 
-    /// Middle mode without the way around it, or direct mode.
     fn config(flags: &str) -> Config {
         let words = flags.split_whitespace().map(OsString::from);
         match options::parse(words) {
@@ -227,6 +215,7 @@ mod tests {
         }
     }
 
+    /// Middle mode, without a way around it.
     const MIDDLE: &str = "-H 1 --no-fallback file";
 
     #[test]

@@ -11,9 +11,8 @@ use mtproxy::formats::{link, qr};
 
 use crate::base::{log, net};
 use crate::middle::nat::NatRules;
-use crate::operator::Fatal;
 use crate::operator::access::{self, Secrets};
-use crate::operator::options::Config;
+use crate::operator::{Fatal, options::Config};
 
 /// `mtproxy link`: shows the links of a server without starting it.
 pub fn print(config: &Config) -> Result<(), Fatal> {

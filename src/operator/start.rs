@@ -16,9 +16,8 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{log, net, sys};
 use crate::direct::table::Table;
-use crate::operator::Fatal;
 use crate::operator::options::{Config, DcOverride};
-use crate::operator::pages::FileFacts;
+use crate::operator::{Fatal, pages::FileFacts};
 
 /// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
 pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
 
-use crate::base::gauge::Counter;
-use crate::base::lock::Mutex;
+use crate::base::{gauge::Counter, lock::Mutex};
 
 /// A histogram of durations.
 #[derive(Default)]

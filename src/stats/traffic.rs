@@ -8,8 +8,7 @@
 use std::sync::OnceLock;
 
 use mtproxy::formats::secret::SecretEntry;
-use mtproxy::proto::transport::Transport;
-use mtproxy::proto::wire::DcId;
+use mtproxy::proto::{transport::Transport, wire::DcId};
 
 use super::close::Close;
 use super::row::{Row, add};
@@ -161,16 +160,14 @@ impl Guest {
     /// is set, all clients are of secret 0.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(secret: usize, dc: DcId, transport: Option<Transport>) -> Option<Guest> {
-        let place = match labels().get(secret) {
-            Some(label) => {
-                let place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
-                if place.is_none() {
-                    label.refused.add(1);
-                }
-                Some(place?)
+        let mut place = None;
+        if let Some(label) = labels().get(secret) {
+            place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
+            if place.is_none() {
+                label.refused.add(1);
+                return None;
             }
-            None => None,
-        };
+        }
         let traffic = of(secret, dc, transport);
         traffic.clients.add(1);
         Some(Guest {

@@ -34,13 +34,7 @@ pub fn set<T, V: Into<T>>(field: &mut T, value: Result<V, Wrong>) -> Result<(), 
 }
 
 /// Adds a value to those of a flag that may be given `most` times.
-fn add<T>(
-    list: &mut Vec<T>,
-    most: usize,
-    name: &str,
-    value: Result<T, Wrong>,
-) -> Result<(), Wrong> {
-    let value = value?;
+fn add<T>(list: &mut Vec<T>, most: usize, name: &str, value: T) -> Result<(), Wrong> {
     if list.len() >= most {
         return Err(Wrong::Expected(format!("at most {most} {name}")));
     }
@@ -72,7 +66,7 @@ pub fn client_ports(ports: &mut Vec<u16>, text: &str) -> Result<(), Wrong> {
         if port != 0 && ports.contains(&port) {
             return Err(Wrong::Expected(format!("port {port} only once")));
         }
-        add(ports, MAX_PORTS, "ports", Ok(port))?;
+        add(ports, MAX_PORTS, "ports", port)?;
     }
     Ok(())
 }
@@ -173,7 +167,7 @@ pub fn domain(domains: &mut Vec<Domain>, text: &str) -> Result<(), Wrong> {
     if domains.iter().any(|known| known.name == domain.name) {
         return Err(Wrong::Expected(format!("{} only once", domain.name)));
     }
-    add(domains, MAX_DOMAINS, "domains", Ok(domain))
+    add(domains, MAX_DOMAINS, "domains", domain)
 }
 
 /// `HOST`, `HOST:PORT`, `[v6]` or `[v6]:PORT`; the name as [`parse_domain`] takes it, and not of dots alone.
@@ -230,14 +224,14 @@ pub fn nat_rule(rules: &mut Vec<(Ipv4Addr, Ipv4Addr)>, text: &str) -> Result<(),
         let local = local.parse().ok()?;
         Some((local, global.parse().ok()?))
     });
-    let rule = expect(rule, "two IPv4 addresses, LOCAL:GLOBAL");
+    let rule = expect(rule, "two IPv4 addresses, LOCAL:GLOBAL")?;
     add(rules, MAX_NAT_RULES, "rules", rule)
 }
 
 /// --stats-allow-net
 pub fn network(networks: &mut Vec<Network>, text: &str) -> Result<(), Wrong> {
     let what = "an IP address or a network, as in 10.0.0.0/8";
-    let network = expect(Network::parse(text), what);
+    let network = expect(Network::parse(text), what)?;
     add(networks, MAX_STATS_NETS, "networks", network)
 }
 

@@ -8,8 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use mtproxy::proto::transport::Transport;
-use mtproxy::proto::wire::DcId;
+use mtproxy::proto::{transport::Transport, wire::DcId};
 
 use super::exposition::{Text, millionths, thousandths};
 use super::live::{Live, open};

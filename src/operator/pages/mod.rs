@@ -20,9 +20,8 @@ use mtproxy::formats::cidr::Network;
 use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME, STATS_REFUSAL};
 use mtproxy::proto::http::{self, Method, Request, ResponseHead, Status};
 
-use crate::base::buffers::Buffer;
 use crate::base::http::{Input, NoHead};
-use crate::base::{clock, net, threads};
+use crate::base::{buffers::Buffer, clock, net, threads};
 use crate::operator::pages::live::Live;
 pub use crate::operator::pages::live::{Facts, FileFacts};
 use crate::stats::STATS;
@@ -42,9 +41,8 @@ pub fn start(listeners: &[Arc<TcpListener>], facts: Facts) -> std::io::Result<()
     for listener in listeners {
         for _ in 0..STATS_CONNECTIONS {
             let (listener, site) = (listener.clone(), site.clone());
-            threads::spawn("stats", move || {
-                while !threads::guarded(|| run(&listener, &site)) {}
-            })?;
+            let run = move || while !threads::guarded(|| run(&listener, &site)) {};
+            threads::spawn("stats", run)?;
         }
     }
     threads::spawn("stats", move || {

@@ -11,8 +11,7 @@ use std::net::Ipv4Addr;
 
 use super::exposition::{Decimal, millionths, thousandths};
 use super::live::{FileFacts, Live, open};
-use crate::base::lock::Mutex;
-use crate::base::{clock, threads};
+use crate::base::{clock, lock::Mutex, threads};
 use crate::door::rules::Road;
 use crate::middle::dcs::Snapshot;
 use crate::stats::{self, Close, DIRECT, PENDING, Row, STATS};
@@ -70,10 +69,8 @@ fn process(page: &mut Page, live: &Live) {
     page.line("uptime", &(live.uptime / 1000));
     page.line("tot_idle_time", &thousandths(idle));
     page.line("average_idle_percent", &percent(idle, live.uptime));
-    page.line(
-        "recent_idle_percent",
-        &percent(time.saturating_sub(cpu), time),
-    );
+    let recent = percent(time.saturating_sub(cpu), time);
+    page.line("recent_idle_percent", &recent);
     page.fixed(
         "active_network_events\t0\ntime_after_epoll\t0.000000\nepoll_calls\t0\nepoll_intr\t0\n",
     );
@@ -148,10 +145,8 @@ fn connections(page: &mut Page, live: &Live) {
 
 fn buffers_and_http(page: &mut Page, live: &Live) {
     let buffers = &live.buffers;
-    let (allocated, chunks) = (
-        buffers.bytes + buffers.free_bytes,
-        buffers.used + buffers.free,
-    );
+    let allocated = buffers.bytes + buffers.free_bytes;
+    let chunks = buffers.used + buffers.free;
     let most = chunks.max(buffers.most);
     page.line("total_network_buffers_used_size", &buffers.bytes);
     page.line("total_network_buffers_allocated_bytes", &allocated);
@@ -161,10 +156,8 @@ fn buffers_and_http(page: &mut Page, live: &Live) {
     page.line("mtproto_proxy_errors", &threads::PANICS.value());
     page.counter("connections_failed_lru");
     page.counter("connections_failed_flood");
-    page.line(
-        "http_connections",
-        &live.sum(&|t| t.transport.is_none(), open),
-    );
+    let over_http = live.sum(&|t| t.transport.is_none(), open);
+    page.line("http_connections", &over_http);
     page.line("pending_http_queries", &PENDING.value());
     page.counter("http_queries");
     page.counter("http_bad_headers");
