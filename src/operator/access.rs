@@ -89,12 +89,11 @@ fn add_lines(entries: &mut Vec<SecretEntry>, text: &str, name: &str) -> Result<(
 pub fn domains(config: &Config, entries: &[SecretEntry]) -> Vec<Domain> {
     let mut all = config.domains.clone();
     for entry in entries {
-        let Form::FakeTls(name) = &entry.form else {
-            continue;
-        };
-        let own = Domain::named(name);
-        if !all.iter().any(|known| known.name == own.name) {
-            all.push(own);
+        if let Form::FakeTls(name) = &entry.form {
+            let own = Domain::named(name);
+            if !all.iter().any(|known| known.name == own.name) {
+                all.push(own);
+            }
         }
     }
     all

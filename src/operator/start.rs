@@ -51,38 +51,29 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
     let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
         (host, port).to_socket_addrs().ok()?.collect()
     } else {
-        let found = net::hosts_file(host);
-        found
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect()
+        let found = net::hosts_file(host).into_iter();
+        found.map(|ip| SocketAddr::new(ip, port)).collect()
     };
     let ipv4 = addresses.iter().find(|address| address.is_ipv4());
     ipv4.or(addresses.first()).copied()
 }
 
-/// Telegram's proxy-secret, for middle mode. Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can
-/// work then.
+/// Telegram's proxy-secret, for middle mode. Without --aes-pwd a missing file is no error, as in the C proxy,
+/// but nothing can work then.
 pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFacts)>, Fatal> {
     if config.is_direct() {
         return Ok(None);
     }
     let path = config.proxy_secret_file();
-    let name = path.display();
-    let wrong = |why: &dyn Display| {
-        Fatal(format!(
-            "fatal: cannot load secret definition file {name}: {why}"
-        ))
+    let (name, cannot) = (path.display(), "cannot load secret definition file");
+    let wrong = |why: &dyn Display| Fatal(format!("fatal: {cannot} {name}: {why}"));
+    let bytes = match std::fs::read(path) {
+        Err(_) if config.aes_pwd.is_none() => return Ok(None),
+        read => read.map_err(|e| wrong(&e))?,
     };
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let facts = FileFacts::new(path, &bytes);
-            let secret = ProxySecret::new(bytes).map_err(|e| wrong(&e))?;
-            Ok(Some((secret, facts)))
-        }
-        Err(_) if config.aes_pwd.is_none() => Ok(None),
-        Err(e) => Err(wrong(&e)),
-    }
+    let facts = FileFacts::new(path, &bytes);
+    let secret = ProxySecret::new(bytes).map_err(|e| wrong(&e))?;
+    Ok(Some((secret, facts)))
 }
 
 /// Where data centres are: the names of --dc-override are resolved.

@@ -125,10 +125,8 @@ fn refuse_detached_value(flag: &Flag, word: &OsStr) -> Result<(), UsageError> {
     let Some(number) = decimal::<u32>(word.as_encoded_bytes()) else {
         return Ok(());
     };
-    let long = flag.long();
-    Err(flag.error(&format!(
-        "expected its number behind =, as in --{long}={number}"
-    )))
+    let example = format!("--{}={number}", flag.long());
+    Err(flag.error(&format!("expected its number behind =, as in {example}")))
 }
 
 #[cfg(test)]

@@ -73,12 +73,10 @@ pub fn client_ports(ports: &mut Vec<u16>, text: &str) -> Result<(), Wrong> {
 
 /// -p
 pub fn stats_ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    let range = |first, last| Some(port(first, 1)?..=port(last, 1)?);
     let ports = match text.split_once(':') {
         None => port(text, 0).map(|port| port..=port),
-        Some((first, last)) => match (port(first, 1), port(last, 1)) {
-            (Some(first), Some(last)) if first <= last => Some(first..=last),
-            _ => None,
-        },
+        Some((first, last)) => range(first, last).filter(|ports| !ports.is_empty()),
     };
     let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
     expect(ports, what)

@@ -95,12 +95,8 @@ impl Live<'_> {
         let status = proc::text("/proc/self/status");
         let kib = |name| number_behind(&status, name).unwrap_or(0) * 1024;
         let traffic = stats::all_traffic();
-        let sets: Vec<Snapshot> = facts
-            .rules
-            .sets()
-            .iter()
-            .map(|set| set.snapshot())
-            .collect();
+        let sets = facts.rules.sets().iter();
+        let sets: Vec<Snapshot> = sets.map(|set| set.snapshot()).collect();
         let (up, down) = registry::queued();
         let links = sets.iter().flat_map(|set| &set.ready);
         let in_channels: usize = links.map(|link| link.queued()).sum();
@@ -118,11 +114,6 @@ impl Live<'_> {
             buffers: buffers::usage(),
             queued: [up + in_channels as u64, down],
         }
-    }
-
-    /// Ready connections to middle proxies.
-    pub fn links(&self) -> u64 {
-        self.sets.iter().map(|set| set.ready.len() as u64).sum()
     }
 
     /// Sums a figure of all traffic that fits.

@@ -139,7 +139,7 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Response {
     if request.method != Method::Get || request.content_length.is_some() {
         let mut refusal = Response::error(Status::NOT_IMPLEMENTED, false);
         if request.method == Method::Head {
-            refusal.body.clear();
+            refusal.body.clear(); // its length is told all the same
         }
         return refusal;
     }

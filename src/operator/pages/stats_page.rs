@@ -118,7 +118,8 @@ fn connections(page: &mut Page, live: &Live) {
         .iter()
         .map(|set| set.targets.len())
         .sum();
-    let outbound = live.links() + u64::from(DIRECT.value());
+    let links: usize = live.sets.iter().map(|set| set.ready.len()).sum();
+    let outbound = links as u64 + u64::from(DIRECT.value());
     let connections = live.clients + outbound;
     page.line("total_ready_targets", &ready_targets(live));
     page.line("total_allocated_targets", &targets);
