@@ -49,9 +49,9 @@ mod operator {
     pub mod links;
     pub mod options;
     pub mod pages;
+    mod proc;
     pub mod report;
     pub mod start;
-    pub mod statistics;
 
     /// Why the server did not start, or a command failed; the whole sentence.
     #[derive(Debug)]
@@ -93,7 +93,7 @@ fn run(args: Vec<OsString>) -> u8 {
             return 0;
         }
         Err(error) => {
-            log::say(format_args!("mtproxy: {error}"));
+            log::say(format_args!("mtproxy: {}", error.text));
             return error.code;
         }
     };

@@ -3,93 +3,84 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
-use crate::base::clock::Every;
-use crate::base::gauge::Gauge;
+use crate::base::clock::{self, Every};
 use crate::base::sys::{self, Signal};
-use crate::base::{buffers, clock, log, threads};
-use crate::direct::Direct;
-use crate::direct::table::Table;
+use crate::base::{buffers, gauge::Gauge, log, threads};
+use crate::direct::{Direct, table::Table};
 use crate::door::admission::{Admission, Caps};
-use crate::door::replay::Replays;
 use crate::door::rules::{FakeTls, Fallback, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
-use crate::door::visitors::Visitors;
-use crate::door::{accept, closing, probe};
+use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::{Dcs, MainTask};
-use crate::middle::dial::Dialer;
-use crate::middle::nat::NatRules;
-use crate::middle::registry;
-use crate::middle::session::Middle;
-use crate::middle::slot;
-use crate::operator::access::Secrets;
+use crate::middle::{dial::Dialer, nat::NatRules, registry, session::Middle, slot};
+use crate::operator::access::{self, Secrets};
 use crate::operator::capacity::{self, Capacity, Demand};
-use crate::operator::options::Config;
-use crate::operator::pages::FileFacts;
-use crate::operator::report::Report;
-use crate::operator::{Fatal, access, links, start, statistics};
+use crate::operator::pages::{self, Facts};
+use crate::operator::{Fatal, links, options::Config, report::Report, start};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
-    let mut facts = statistics::facts(&config);
+    let (started, start_time) = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
     let (requests, inbox) = unbounded();
-    let (dcs, read) = middle_mode(&config, &requests)?.unzip();
-    facts.config = read;
-    let table = table(&config)?;
+    let (file, config_file) = start::read_config(&config)?.unzip();
+    let dcs = file.map(|file| Dcs::new(&file, config.slots_per_set(), &requests));
+    let table = start::table(&config)?;
     let secrets = access::load(&config)?;
     let domains = access::domains(&config, &secrets.entries);
-    statistics::set_up(&secrets, dcs.as_ref(), &table);
+    let served = dcs.as_ref().map_or_else(|| table.served(), Dcs::served);
+    stats::set_up(&secrets.entries, served);
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
     let has_tls = !domains.is_empty();
     let capacity = capacity::find(&demand(&config, dcs.as_ref(), &secrets, has_tls));
     let tls = fake_tls(&config, &domains, &addresses, capacity.strangers)?;
-    let proxy_secret = match &dcs {
-        Some(_) => start::read_proxy_secret(&config)?,
-        None => None,
-    };
-    let (proxy_secret, read) = proxy_secret.unzip();
-    facts.proxy_secret = read;
-    facts.most_clients = capacity.clients;
+    let (proxy_secret, secret_file) = start::read_proxy_secret(&config)?.unzip();
     start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
 
     let stats_addresses = start::addresses_of(&stats_sockets)?;
-    facts.port = stats_addresses.first().map_or(0, SocketAddr::port);
-    let report = Report {
+    let stats_port = stats_addresses.first().map_or(0, SocketAddr::port);
+    Report {
         config: &config,
         dcs: dcs.as_ref(),
         addresses: &addresses,
-        stats_port: facts.port,
+        stats_port,
         capacity: &capacity,
         proxy_secret: proxy_secret.as_ref(),
         fake_tls: has_tls,
-    };
-    report.say();
+    }
+    .say();
     let port = addresses.first().map_or(0, SocketAddr::port);
     links::show_at_start(&config, &secrets, port);
 
     sys::block_signals();
     log::start().map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
-    let rules = Arc::new(Rules {
-        admission: admission(&capacity)?,
-        secrets: secrets.keys(),
-        tls,
-        replays: replays(&config, capacity.memory)?,
-        padded_only: config.padded_only,
-        clear: config.open,
-        road: road(&config, dcs, table, capacity.fallbacks),
-    });
+    let road = road(&config, dcs, table, capacity.fallbacks);
+    let rules = Arc::new(rules(&config, &secrets, tls, road, &capacity)?);
     rules.sets().iter().for_each(|set| set.start_first());
-    statistics::start(&config, &stats_sockets, facts, &rules)?;
+    if config.http_stats {
+        let facts = Facts {
+            started,
+            start_time,
+            port: stats_port,
+            config,
+            config_file,
+            proxy_secret: secret_file,
+            rules: rules.clone(),
+            most_clients: capacity.clients,
+        };
+        pages::start(&stats_sockets, facts).map_err(no_thread)?;
+    }
     start_threads(&listeners, &rules, requests).map_err(no_thread)?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, dialer.as_ref());
@@ -101,35 +92,19 @@ fn no_thread(e: std::io::Error) -> Fatal {
     Fatal(format!("can't start a thread: {e}"))
 }
 
-fn demand(config: &Config, dcs: Option<&Dcs>, secrets: &Secrets, tls: bool) -> Demand {
+fn demand<'a>(
+    config: &'a Config,
+    dcs: Option<&Dcs>,
+    secrets: &Secrets,
+    fake_tls: bool,
+) -> Demand<'a> {
     let limits = secrets.entries.iter().filter_map(|entry| entry.limit);
     let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
     Demand {
-        clients: config.max_clients,
-        descriptors: config.connections,
+        config,
         slots: (slots + config.ports.len()) as u64,
-        direct: dcs.is_none(),
-        fallback: config.has_fallback(),
         limited: limits.map(u64::from).sum(),
-        unauthenticated: config.max_unauthenticated,
-        mask: tls.then_some(config.mask_max),
-    }
-}
-
-/// The data centres of the configuration file.
-fn middle_mode(
-    config: &Config,
-    requests: &Sender<MainTask>,
-) -> Result<Option<(Dcs, FileFacts)>, Fatal> {
-    match &config.config_file {
-        Some(path) if !config.is_direct() => {
-            let (file, read) = start::read_config(path)?;
-            Ok(Some((
-                Dcs::new(&file, config.slots_per_set(), requests),
-                read,
-            )))
-        }
-        _ => Ok(None),
+        fake_tls,
     }
 }
 
@@ -143,12 +118,8 @@ fn fake_tls(
     if domains.is_empty() {
         return Ok(None);
     }
-    let sites = Sites::new(
-        domains,
-        config.mask.as_ref(),
-        (config.mask_proxy_protocol, config.mask_private),
-        ours,
-    );
+    let flags = (config.mask_proxy_protocol, config.mask_private);
+    let sites = Sites::new(domains, config.mask.as_ref(), flags, ours);
     Ok(Some(FakeTls {
         sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
         skew: (config.skew_back.0, config.skew_ahead.0),
@@ -165,10 +136,8 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     let most = (memory / limits::REPLAY_SHARE / table) as usize;
     let most = most.min(limits::REPLAY_TABLES);
     let Some(path) = &config.state else {
-        let made = Replays::new(most);
-        return made
-            .map(Arc::new)
-            .map_err(|e| Fatal(format!("can't draw random bytes: {e}")));
+        let failed = |e| Fatal(format!("can't draw random bytes: {e}"));
+        return Ok(Arc::new(Replays::new(most).map_err(failed)?));
     };
     let failed = |e| Fatal(format!("--state {}: {e}", path.display()));
     let (replays, mut journal) = Replays::open(path, most).map_err(failed)?;
@@ -179,14 +148,6 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     };
     threads::spawn("state", write).map_err(failed)?;
     Ok(Arc::new(replays))
-}
-
-/// Where data centres are.
-fn table(config: &Config) -> Result<Table, Fatal> {
-    Ok(Table {
-        overrides: start::dc_overrides(config)?,
-        prefer_ipv6: config.prefer_ipv6,
-    })
 }
 
 /// The way to Telegram: middle mode with data centres, else direct mode.
@@ -212,14 +173,28 @@ fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road
 }
 
 /// To be called when the budget of buffers is set.
-fn admission(capacity: &Capacity) -> Result<Arc<Admission>, Fatal> {
+fn rules(
+    config: &Config,
+    secrets: &Secrets,
+    tls: Option<FakeTls>,
+    road: Road,
+    capacity: &Capacity,
+) -> Result<Rules, Fatal> {
     let seed = sys::random_array().map_err(|e| Fatal(format!("no random bytes: {e}")))?;
     let caps = Caps {
         unproven: capacity.unauthenticated,
         held: buffers::strangers_share(),
         clients: capacity.clients,
     };
-    Ok(Arc::new(Admission::new(caps, &seed)))
+    Ok(Rules {
+        admission: Arc::new(Admission::new(caps, &seed)),
+        secrets: secrets.entries.iter().map(|entry| entry.secret).collect(),
+        tls,
+        replays: replays(config, capacity.memory)?,
+        padded_only: config.padded_only,
+        clear: config.open,
+        road,
+    })
 }
 
 fn set_bounds(config: &Config, capacity: &Capacity) {
@@ -248,18 +223,13 @@ fn start_threads(
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
         // A panic must not end the service.
-        threads::spawn("accept", move || {
-            while !threads::guarded(|| accept::run(&listener, &rules)) {}
-        })?;
+        let run = move || while !threads::guarded(|| accept::run(&listener, &rules)) {};
+        threads::spawn("accept", run)?;
     }
     if let Some(tls) = &rules.tls {
         let sites = tls.sites.clone();
-        threads::spawn(
-            "mask",
-            move || {
-                while !threads::guarded(|| probe::run(&sites)) {}
-            },
-        )?;
+        let run = move || while !threads::guarded(|| probe::run(&sites)) {};
+        threads::spawn("mask", run)?;
     }
     threads::spawn("signal", move || watch_signals(&requests))
 }
@@ -294,9 +264,8 @@ fn watch_signals(requests: &Sender<MainTask>) {
 /// Does what other threads ask for until the server is to stop.
 fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>) {
     for request in inbox {
-        let (set, slot) = match request {
-            MainTask::StartSlot { set, slot } => (set, slot),
-            MainTask::Stop => return,
+        let MainTask::StartSlot { set, slot } = request else {
+            return;
         };
         if let (Some(set), Some(dialer)) = (rules.sets().get(set), dialer)
             && let Err(e) = slot::start_slot(set.clone(), slot, dialer.clone())

@@ -14,9 +14,8 @@ use mtproxy::proto::secret::Secret;
 
 use crate::base::sys;
 use crate::door::sites::Domain;
-use crate::operator::Fatal;
 use crate::operator::options::{Config, needs_domain};
-use crate::operator::start::read_file;
+use crate::operator::{Fatal, start::read_file};
 
 /// The secrets of a server.
 pub struct Secrets {
@@ -24,13 +23,6 @@ pub struct Secrets {
     pub entries: Vec<SecretEntry>,
     /// None was given, so the one here is new.
     pub made_up: bool,
-}
-
-impl Secrets {
-    /// What clients' headers are tried with.
-    pub fn keys(&self) -> Vec<Secret> {
-        self.entries.iter().map(|entry| entry.secret).collect()
-    }
 }
 
 /// The secrets to serve: those that were given, or a new one, or none if [`Config::is_open`].
@@ -51,20 +43,19 @@ pub fn load(config: &Config) -> Result<Secrets, Fatal> {
 /// The secrets that were given, in order: those of -S, then those of the file.
 pub fn read(config: &Config) -> Result<Vec<SecretEntry>, Fatal> {
     let mut entries = config.secrets.clone();
-    if let Some(path) = &config.secret_file {
-        let name = path.display().to_string();
-        let text =
-            read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
-        if text.len() > MAX_SECRET_FILE {
-            return Err(Fatal(format!(
-                "secret file {name}: expected at most 64 KiB"
-            )));
-        }
-        let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
-        wipe(&mut text.into_bytes());
-        added.map_err(Fatal)?;
-        needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
+    let Some(path) = &config.secret_file else {
+        return Ok(entries);
+    };
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
+    if text.len() > MAX_SECRET_FILE {
+        let text = format!("secret file {name}: expected at most 64 KiB");
+        return Err(Fatal(text));
     }
+    let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
+    wipe(&mut text.into_bytes());
+    added.map_err(Fatal)?;
+    needs_domain(config, !domains(config, &entries).is_empty()).map_err(Fatal)?;
     Ok(entries)
 }
 
@@ -98,12 +89,11 @@ fn add_lines(entries: &mut Vec<SecretEntry>, text: &str, name: &str) -> Result<(
 pub fn domains(config: &Config, entries: &[SecretEntry]) -> Vec<Domain> {
     let mut all = config.domains.clone();
     for entry in entries {
-        let Form::FakeTls(name) = &entry.form else {
-            continue;
-        };
-        let own = Domain::named(name);
-        if !all.iter().any(|known| known.name == own.name) {
-            all.push(own);
+        if let Form::FakeTls(name) = &entry.form {
+            let own = Domain::named(name);
+            if !all.iter().any(|known| known.name == own.name) {
+                all.push(own);
+            }
         }
     }
     all

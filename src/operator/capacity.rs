@@ -2,15 +2,15 @@
 //! threads, mappings and memory. A server that runs into one of them would fail in the middle of its
 //! work (std ends the process when a thread's stack can't be mapped), so it stays below all.
 
-use std::fs::read_to_string;
 use std::path::Path;
 
 use mtproxy::limits::{
     self, MAX_CLIENTS, RESERVE, SYSTEM_RESERVE, THREAD_MEMORY, THREAD_SPACE, WRITER_SHARE,
 };
-use mtproxy::proto::wire::decimal;
 
 use crate::base::sys::{self, Resource};
+use crate::operator::options::Config;
+use crate::operator::proc::{number_behind, text};
 
 /// What was found.
 pub struct Capacity {
@@ -31,44 +31,38 @@ pub struct Capacity {
 }
 
 /// What the server is going to need.
-pub struct Demand {
-    /// -C
-    pub clients: Option<u32>,
-    /// -c
-    pub descriptors: Option<u32>,
+pub struct Demand<'a> {
+    pub config: &'a Config,
     /// Backend slots: two threads and a descriptor each.
     pub slots: u64,
-    /// Direct mode: two threads for each client, two sockets, and a pipe while it is busy.
-    pub direct: bool,
-    /// Middle mode: some clients may have to go direct.
-    pub fallback: bool,
     /// Limits of secrets, all together: these clients take a descriptor more.
     pub limited: u64,
-    /// --max-unauthenticated
-    pub unauthenticated: Option<u32>,
-    /// There is a mask site: with --mask-max, if that is given.
-    pub mask: Option<Option<u32>>,
+    /// There are domains, whose sites strangers are shown.
+    pub fake_tls: bool,
 }
 
 /// What goes with a number of clients.
-impl Demand {
+impl Demand<'_> {
     fn unauthenticated(&self, clients: u64) -> u64 {
         let derived = (clients / u64::from(limits::UNAUTHENTICATED_SHARE)).clamp(
             limits::MIN_UNAUTHENTICATED.into(),
             limits::MAX_UNAUTHENTICATED.into(),
         );
-        self.unauthenticated.map_or(derived, u64::from)
+        self.config.max_unauthenticated.map_or(derived, u64::from)
     }
 
     fn strangers(&self, clients: u64) -> u64 {
         let derived = (clients / u64::from(limits::MASK_SHARE))
             .clamp(limits::MIN_MASK.into(), limits::MAX_MASK.into());
-        self.mask.map_or(0, |most| most.map_or(derived, u64::from))
+        match self.fake_tls {
+            true => self.config.mask_max.map_or(derived, u64::from),
+            false => 0,
+        }
     }
 
     /// Threads that serve connections.
     fn client_threads(&self, clients: u64) -> u64 {
-        let second = match self.direct {
+        let second = match self.config.is_direct() {
             true => clients,
             false => clients / WRITER_SHARE + 1,
         };
@@ -81,45 +75,38 @@ impl Demand {
     }
 
     fn descriptors(&self, clients: u64) -> u64 {
-        let more = match (self.direct, self.fallback) {
-            (true, _) => 3 * clients,
-            (_, true) => 3 * clients.div_ceil(WRITER_SHARE),
-            _ => 0,
+        // A client that goes direct has two sockets, and a pipe while it is busy.
+        let direct = match self.config.is_direct() {
+            true => clients,
+            false if self.config.has_fallback() => clients.div_ceil(WRITER_SHARE),
+            false => 0,
         };
         let strangers = self.unauthenticated(clients) + 3 * self.strangers(clients);
-        RESERVE + self.slots + clients + more + strangers + self.limited.min(clients)
+        RESERVE + self.slots + clients + 3 * direct + strangers + self.limited.min(clients)
     }
 }
 
 /// Raises what may be raised and takes the smallest of all limits.
 pub fn find(demand: &Demand) -> Capacity {
     let nofile = sys::raise_limit(Resource::Descriptors).unwrap_or(1024);
-    let nofile = nofile.min(demand.descriptors.map_or(u64::MAX, u64::from));
+    let nofile = nofile.min(demand.config.connections.map_or(u64::MAX, u64::from));
     let nproc = sys::raise_limit(Resource::Threads).unwrap_or(u64::MAX);
     let (space, memory) = (address_space(), memory());
     let threads = |limit: u64| most(limit, |clients| demand.threads(clients));
-    let proc = |file: &str| number(format!("/proc/sys/{file}"));
+    let descriptors = |limit: u64| most(limit, |clients| demand.descriptors(clients));
+    let asked = demand.config.max_clients.map_or(MAX_CLIENTS, u64::from);
+    let threads_max = number("/proc/sys/kernel/threads-max") / 2;
+    let pid_max = number("/proc/sys/kernel/pid_max").saturating_sub(SYSTEM_RESERVE);
+    let mappings = number("/proc/sys/vm/max_map_count").saturating_sub(SYSTEM_RESERVE);
     let rows = [
-        ("-C", demand.clients.map_or(MAX_CLIENTS, u64::from)),
-        (
-            "RLIMIT_NOFILE or -c",
-            most(nofile, |clients| demand.descriptors(clients)),
-        ),
+        ("-C", asked),
+        ("RLIMIT_NOFILE or -c", descriptors(nofile)),
         ("RLIMIT_NPROC", threads(nproc)),
-        (
-            "kernel.threads-max",
-            threads(proc("kernel/threads-max") / 2),
-        ),
-        (
-            "kernel.pid_max",
-            threads(proc("kernel/pid_max").saturating_sub(SYSTEM_RESERVE)),
-        ),
+        ("kernel.threads-max", threads(threads_max)),
+        ("kernel.pid_max", threads(pid_max)),
         ("cgroup pids.max", threads(cgroup("pids", &["pids.max"]))),
         // Two mappings a thread, with the entry point of sys.rs.
-        (
-            "vm.max_map_count",
-            threads(proc("vm/max_map_count").saturating_sub(SYSTEM_RESERVE) / 2),
-        ),
+        ("vm.max_map_count", threads(mappings / 2)),
         ("RLIMIT_AS", threads(space / 2 / THREAD_SPACE)),
         ("memory", threads(memory / 2 / THREAD_MEMORY)),
     ];
@@ -152,18 +139,15 @@ fn most(limit: u64, need: impl Fn(u64) -> u64) -> u64 {
 
 /// Memory of the machine, or of this process's control group if that is less.
 fn memory() -> u64 {
-    let text = read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = number_behind(&text, "MemTotal:");
+    let total = number_behind(&text("/proc/meminfo"), "MemTotal:");
     let machine = total.map_or(1 << 30, |kib| kib * 1024);
     machine.min(cgroup("memory", &["memory.max", "memory.limit_in_bytes"]))
 }
 
 /// What is left of this process's address space.
 fn address_space() -> u64 {
-    let text = read_to_string("/proc/self/limits").unwrap_or_default();
-    let status = read_to_string("/proc/self/status").unwrap_or_default();
-    let used = number_behind(&status, "VmSize:").unwrap_or(0) * 1024;
-    match number_behind(&text, "Max address space") {
+    let used = number_behind(&text("/proc/self/status"), "VmSize:").unwrap_or(0) * 1024;
+    match number_behind(&text("/proc/self/limits"), "Max address space") {
         Some(limit) => {
             sys::use_one_heap();
             limit.saturating_sub(used)
@@ -176,11 +160,13 @@ fn address_space() -> u64 {
 /// hold as well; none found: unlimited. `controller` names the hierarchy of version 1; version 2 has one
 /// without a name.
 fn cgroup(controller: &str, files: &[&str]) -> u64 {
-    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = text("/proc/self/cgroup");
     let mut least = u64::MAX;
     for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(names), Some(group)) = (parts.next(), parts.next()) else {
+        let parts = line
+            .split_once(':')
+            .and_then(|(_, rest)| rest.split_once(':'));
+        let Some((names, group)) = parts else {
             continue;
         };
         let root = match names {
@@ -192,10 +178,8 @@ fn cgroup(controller: &str, files: &[&str]) -> u64 {
         };
         // In a container the path may be one of the host's: then its root is the group itself.
         let own = format!("{root}{group}");
-        for path in Path::new(&own)
-            .ancestors()
-            .take_while(|path| path.starts_with(&root))
-        {
+        let up_to_root = Path::new(&own).ancestors();
+        for path in up_to_root.take_while(|path| path.starts_with(&root)) {
             let limits = files.iter().map(|file| number(path.join(file)));
             least = limits.fold(least, u64::min);
         }
@@ -205,78 +189,67 @@ fn cgroup(controller: &str, files: &[&str]) -> u64 {
 
 /// The number that a file begins with; none: unlimited.
 fn number(path: impl AsRef<Path>) -> u64 {
-    let text = read_to_string(path).unwrap_or_default();
-    number_behind(&text, "").unwrap_or(u64::MAX)
-}
-
-/// The number behind a name at the start of a line.
-fn number_behind(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    decimal(rest.split_whitespace().next()?.as_bytes())
+    number_behind(&text(path), "").unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::options::{self, Command};
+    use std::ffi::OsString;
 
-    fn demand(direct: bool) -> Demand {
-        Demand {
-            clients: None,
-            descriptors: None,
-            slots: 0,
-            direct,
-            fallback: false,
-            limited: 0,
-            unauthenticated: None,
-            mask: None,
+    fn config(flags: &str) -> Config {
+        let words = flags.split_whitespace().map(OsString::from);
+        match options::parse(words) {
+            Ok(Command::Run(config)) => *config,
+            other => panic!("{flags}: {other:?}"),
         }
     }
 
+    fn demand(config: &Config) -> Demand<'_> {
+        Demand {
+            config,
+            slots: 0,
+            limited: 0,
+            fake_tls: config.has_domain(),
+        }
+    }
+
+    /// Middle mode, without a way around it.
+    const MIDDLE: &str = "-H 1 --no-fallback file";
+
     #[test]
     fn the_smallest_limit_decides() {
-        let few = find(&Demand {
-            clients: Some(10),
-            ..demand(false)
-        });
+        let few = find(&demand(&config(&format!("-C 10 {MIDDLE}"))));
         assert_eq!((few.clients, few.decided_by), (10, "-C"));
         assert_eq!((few.unauthenticated, few.strangers), (64, 0));
         assert!(few.threads >= 11 + 64);
         let some = find(&Demand {
-            descriptors: Some(264),
             slots: 10,
-            ..demand(false)
+            ..demand(&config(&format!("-c 264 {MIDDLE}")))
         });
         assert_eq!(
             (some.clients, some.decided_by),
             (126, "RLIMIT_NOFILE or -c")
         );
-        let direct = find(&Demand {
-            descriptors: Some(264),
-            unauthenticated: Some(100),
-            ..demand(true)
-        });
+        let direct = find(&demand(&config("-c 264 --max-unauthenticated 100")));
         assert_eq!((direct.clients, direct.threads), (25, 150));
-        let machine = find(&demand(false));
+        let machine = find(&demand(&config(MIDDLE)));
         assert!(machine.clients > 0 && machine.memory > 1 << 20);
     }
 
     #[test]
     fn what_strangers_get_follows_the_clients() {
-        let demand = Demand {
-            mask: Some(None),
-            ..demand(false)
-        };
+        let derived = config("-D a.b");
         for (clients, unauthenticated, strangers) in
             [(1, 64, 64), (1000, 250, 125), (65_536, 4096, 512)]
         {
+            let demand = demand(&derived);
             let found = (demand.unauthenticated(clients), demand.strangers(clients));
             assert_eq!(found, (unauthenticated, strangers), "{clients}");
         }
-        let asked = Demand {
-            mask: Some(Some(3)),
-            unauthenticated: Some(5),
-            ..demand
-        };
+        let asked = config("-D a.b --mask-max 3 --max-unauthenticated 5");
+        let asked = demand(&asked);
         assert_eq!((asked.unauthenticated(9999), asked.strangers(9999)), (5, 3));
     }
 
@@ -295,16 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_their_absence() {
-        assert_eq!(number_behind(" 42 kB\n", ""), Some(42));
-        assert_eq!(number_behind("max\n", ""), None);
-        let limits =
-            "Max core file size 0 unlimited bytes\nMax address space 61440000 unlimited bytes\n";
-        assert_eq!(number_behind(limits, "Max address space"), Some(61_440_000));
-        assert_eq!(
-            number_behind("Max address space unlimited\n", "Max address space"),
-            None
-        );
+    fn a_limit_that_is_not_told_is_none() {
         assert_eq!(number("/nonexistent"), u64::MAX);
     }
 }

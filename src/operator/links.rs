@@ -4,16 +4,15 @@
 //! (design.md 5). All input is the operator's. The C proxy shows no links.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use mtproxy::formats::secret::{Form, SecretEntry, spell};
 use mtproxy::formats::{link, qr};
 
 use crate::base::{log, net};
 use crate::middle::nat::NatRules;
-use crate::operator::Fatal;
 use crate::operator::access::{self, Secrets};
-use crate::operator::options::Config;
+use crate::operator::{Fatal, options::Config};
 
 /// `mtproxy link`: shows the links of a server without starting it.
 pub fn print(config: &Config) -> Result<(), Fatal> {
@@ -103,10 +102,10 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     let nat = NatRules(config.nat_rules.clone());
     let outside = |ip: IpAddr| nat.translate(SocketAddr::new(ip, 0)).ip();
     let given = config.address;
-    let first = given.or_else(|| source_towards(SOMEWHERE_V4.into()));
+    let first = given.or_else(|| source_towards("0.0.0.0:0", SOMEWHERE_V4));
     let first = first.map(outside);
     let is_on_all = config.ipv6 && given.is_none();
-    let ipv6 = is_on_all.then(|| source_towards(SOMEWHERE_V6.into()));
+    let ipv6 = is_on_all.then(|| source_towards("[::]:0", SOMEWHERE_V6));
     let public = [first, ipv6.flatten()]
         .into_iter()
         .flatten()
@@ -114,14 +113,11 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     public.map(|ip| ip.to_string()).ok_or(first)
 }
 
-/// The address that the kernel would send from to `target`. Connecting a UDP socket sends nothing.
-fn source_towards(target: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = match target {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((target, 443)).ok()?;
+/// The address that the kernel would send from to `target`, out of `any`. Connecting a UDP socket sends
+/// nothing.
+fn source_towards(any: &str, target: &str) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
@@ -130,8 +126,8 @@ const UNWRITTEN: &str = "the links can't be written";
 /// Stands in links for an address that is not known.
 const PLACEHOLDER: &str = "YOUR-ADDRESS";
 /// Addresses of data centre 2: any public one would do.
-const SOMEWHERE_V4: Ipv4Addr = Ipv4Addr::new(149, 154, 167, 51);
-const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x67c, 0x4e8, 0xf002, 0, 0, 0, 0xa);
+const SOMEWHERE_V4: &str = "149.154.167.51:443";
+const SOMEWHERE_V6: &str = "[2001:67c:4e8:f002::a]:443";
 
 #[cfg(test)]
 mod tests {
@@ -201,7 +197,7 @@ mod tests {
         let behind = "--address 10.0.0.2 --nat-info 10.0.0.2:9.9.9.9";
         assert_eq!(found(behind), Ok("9.9.9.9".into()));
         // On the way to this machine itself the kernel's answer is known.
-        let here = Ipv4Addr::LOCALHOST.into();
-        assert_eq!(source_towards(here), Some(here));
+        let here = source_towards("0.0.0.0:0", "127.0.0.1:443");
+        assert_eq!(here, Some("127.0.0.1".parse().unwrap()));
     }
 }

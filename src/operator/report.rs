@@ -10,8 +10,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{clock, log, sys};
 use crate::middle::dcs::Dcs;
-use crate::operator::capacity::Capacity;
-use crate::operator::options::Config;
+use crate::operator::{capacity::Capacity, options::Config};
 
 /// What is to be said of a start.
 pub struct Report<'a> {

@@ -6,19 +6,18 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
 use mtproxy::formats::config_file::{self, ConfigFile};
 use mtproxy::limits::{MAX_CONFIG_FILE, STATS_BACKLOG};
 use mtproxy::proto::secret::ProxySecret;
-use mtproxy::proto::wire::DcId;
 
 use crate::base::{log, net, sys};
-use crate::operator::Fatal;
+use crate::direct::table::Table;
 use crate::operator::options::{Config, DcOverride};
-use crate::operator::pages::FileFacts;
+use crate::operator::{Fatal, pages::FileFacts};
 
 /// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
 pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
@@ -28,8 +27,12 @@ pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Telegram's configuration.
-pub fn read_config(path: &Path) -> Result<(ConfigFile, FileFacts), Fatal> {
+/// Telegram's configuration, for middle mode.
+pub fn read_config(config: &Config) -> Result<Option<(ConfigFile, FileFacts)>, Fatal> {
+    let path = match &config.config_file {
+        Some(path) if !config.is_direct() => path,
+        _ => return Ok(None),
+    };
     let name = path.display();
     let text = read_file(path, MAX_CONFIG_FILE)
         .map_err(|e| Fatal(format!("can't read configuration file {name}: {e}")))?;
@@ -39,7 +42,7 @@ pub fn read_config(path: &Path) -> Result<(ConfigFile, FileFacts), Fatal> {
         log::say(format_args!("new configuration was not applied"));
         Fatal("config check failed! (code -1)".into())
     })?;
-    Ok((parsed, FileFacts::new(path, &text)))
+    Ok(Some((parsed, FileFacts::new(path, &text))))
 }
 
 /// A name's first address, IPv4 before IPv6. A name without a dot is only looked for in the hosts
@@ -48,48 +51,42 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
     let addresses: Vec<SocketAddr> = if host.contains(['.', ':']) {
         (host, port).to_socket_addrs().ok()?.collect()
     } else {
-        let found = net::hosts_file(host);
-        found
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect()
+        let found = net::hosts_file(host).into_iter();
+        found.map(|ip| SocketAddr::new(ip, port)).collect()
     };
     let ipv4 = addresses.iter().find(|address| address.is_ipv4());
     ipv4.or(addresses.first()).copied()
 }
 
-/// Telegram's proxy-secret. Without --aes-pwd a missing file is no error, as in the C proxy, but nothing can
-/// work then.
+/// Telegram's proxy-secret, for middle mode. Without --aes-pwd a missing file is no error, as in the C proxy,
+/// but nothing can work then.
 pub fn read_proxy_secret(config: &Config) -> Result<Option<(ProxySecret, FileFacts)>, Fatal> {
-    let path = config.proxy_secret_file();
-    let name = path.display();
-    let wrong = |why: &dyn Display| {
-        Fatal(format!(
-            "fatal: cannot load secret definition file {name}: {why}"
-        ))
-    };
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let facts = FileFacts::new(path, &bytes);
-            let secret = ProxySecret::new(bytes).map_err(|e| wrong(&e))?;
-            Ok(Some((secret, facts)))
-        }
-        Err(_) if config.aes_pwd.is_none() => Ok(None),
-        Err(e) => Err(wrong(&e)),
+    if config.is_direct() {
+        return Ok(None);
     }
+    let path = config.proxy_secret_file();
+    let (name, cannot) = (path.display(), "cannot load secret definition file");
+    let wrong = |why: &dyn Display| Fatal(format!("fatal: {cannot} {name}: {why}"));
+    let bytes = match std::fs::read(path) {
+        Err(_) if config.aes_pwd.is_none() => return Ok(None),
+        read => read.map_err(|e| wrong(&e))?,
+    };
+    let facts = FileFacts::new(path, &bytes);
+    let secret = ProxySecret::new(bytes).map_err(|e| wrong(&e))?;
+    Ok(Some((secret, facts)))
 }
 
-/// The addresses of --dc-override, names resolved.
-pub fn dc_overrides(config: &Config) -> Result<Vec<(DcId, SocketAddr)>, Fatal> {
-    let address = |DcOverride { id, host, port }: &DcOverride| {
-        let literal = host.parse::<IpAddr>().ok();
-        let found = literal.map(|ip| SocketAddr::new(ip, *port));
-        match found.or_else(|| resolve(host, *port)) {
-            Some(address) => Ok((*id, address)),
-            None => Err(Fatal(format!("--dc-override: can't resolve {host}"))),
-        }
+/// Where data centres are: the names of --dc-override are resolved.
+pub fn table(config: &Config) -> Result<Table, Fatal> {
+    let address = |(id, (host, port)): &DcOverride| match resolve(host, *port) {
+        Some(address) => Ok((*id, address)),
+        None => Err(Fatal(format!("--dc-override: can't resolve {host}"))),
     };
-    config.dc_overrides.iter().map(address).collect()
+    let overrides = config.dc_overrides.iter().map(address);
+    Ok(Table {
+        overrides: overrides.collect::<Result<_, _>>()?,
+        prefer_ipv6: config.prefer_ipv6,
+    })
 }
 
 /// Listens on the client ports.
@@ -184,10 +181,7 @@ pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
         return Ok(());
     }
     let user = config.user.as_deref();
-    let candidates = match user {
-        Some(user) => vec![user],
-        None => vec!["mtproxy", "nobody"],
-    };
+    let candidates = user.map_or(vec!["mtproxy", "nobody"], |user| vec![user]);
     for name in candidates {
         match sys::become_user(name) {
             Ok(true) => return Ok(()),

@@ -6,8 +6,7 @@ use std::time::Duration;
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
 
-use crate::base::gauge::Counter;
-use crate::base::lock::Mutex;
+use crate::base::{gauge::Counter, lock::Mutex};
 
 /// A histogram of durations.
 #[derive(Default)]
@@ -45,6 +44,7 @@ impl Histogram {
 }
 
 /// Connections to one data centre, or to middle proxies that serve it.
+#[derive(Default)]
 pub struct Dials {
     /// The data centre; the first of those that share their middle proxies.
     pub dc: DcId,
@@ -66,15 +66,11 @@ pub fn dials(dc: DcId) -> &'static Dials {
     if let Some(dials) = all.iter().find(|dials| dials.dc == dc) {
         return dials;
     }
-    let (connect, handshake) = Default::default();
-    let (failures, warned) = Default::default();
-    let dials = Box::leak(Box::new(Dials {
+    let new = Dials {
         dc,
-        connect,
-        handshake,
-        failures,
-        warned,
-    }));
+        ..Dials::default()
+    };
+    let dials = Box::leak(Box::new(new));
     all.push(dials);
     dials
 }

@@ -8,8 +8,7 @@
 use std::sync::OnceLock;
 
 use mtproxy::formats::secret::SecretEntry;
-use mtproxy::proto::transport::Transport;
-use mtproxy::proto::wire::DcId;
+use mtproxy::proto::{transport::Transport, wire::DcId};
 
 use super::close::Close;
 use super::row::{Row, add};
@@ -106,7 +105,7 @@ static ALL: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
 
 /// Says what secrets there are, in their order, which data centres are served, and which of them
 /// serves clients of all others. To be called once, before the first client.
-pub fn set_up(secrets: &[SecretEntry], served: Vec<DcId>, default: DcId) {
+pub fn set_up(secrets: &[SecretEntry], (served, default): (Vec<DcId>, DcId)) {
     let label = |entry: &SecretEntry| Label {
         name: entry.label.clone().unwrap_or_default(),
         limit: entry.limit,
@@ -161,16 +160,14 @@ impl Guest {
     /// is set, all clients are of secret 0.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(secret: usize, dc: DcId, transport: Option<Transport>) -> Option<Guest> {
-        let place = match labels().get(secret) {
-            Some(label) => {
-                let place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
-                if place.is_none() {
-                    label.refused.add(1);
-                }
-                Some(place?)
+        let mut place = None;
+        if let Some(label) = labels().get(secret) {
+            place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
+            if place.is_none() {
+                label.refused.add(1);
+                return None;
             }
-            None => None,
-        };
+        }
         let traffic = of(secret, dc, transport);
         traffic.clients.add(1);
         Some(Guest {
@@ -204,7 +201,7 @@ mod tests {
         let key = "00112233445566778899aabbccddeeff";
         let entries =
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
-        set_up(&entries, vec![DcId(1), DcId(2)], DcId(2));
+        set_up(&entries, (vec![DcId(1), DcId(2)], DcId(2)));
         let enter = |dc| Guest::enter(1, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));

@@ -1,66 +1,8 @@
-//! The rules that involve several flags, a row each. Called when the whole command line has been read; what
+//! The rules that involve several flags; the first that is broken is told. Called when the whole command line has been read; what
 //! depends on a file's text is left to whoever reads that file.
 
 use super::config::{Command, Config, UsageError};
 use mtproxy::limits::{CLIENT_PORT, LINK_PORT};
-
-/// When a rule is broken, and what is said then.
-type Rule = (fn(&Config) -> bool, &'static str);
-
-/// For `run`.
-const RUN: &[Rule] = &[
-    (
-        |config| config.qr,
-        "--qr: only for mtproxy link; a start shows it with the links",
-    ),
-    (
-        |config| config.open && config.has_secrets(),
-        "--open: goes neither with -S nor with --secret-file",
-    ),
-    (
-        |config| config.ad_tag.is_some() && config.is_direct(),
-        "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
-         file and goes without --direct",
-    ),
-    (
-        |config| config.ports.is_empty(),
-        "-H/--http-ports: expected at least one port for clients, for example -H 443",
-    ),
-];
-
-/// For `link`.
-const LINK: &[Rule] = &[
-    (
-        |config| !config.has_secrets(),
-        "link: expected the secret of the proxy, -S SECRET or --secret-file FILE",
-    ),
-    (
-        |config| config.ports.first() == Some(&0),
-        "link: expected the port of the proxy, got -H 0",
-    ),
-];
-
-/// For both.
-const BOTH: &[Rule] = &[
-    (
-        |config| config.ipv6 && config.address.is_some_and(|address| address.is_ipv4()),
-        "--address: with -6 an IPv6 address is listened on: give one, or leave out -6",
-    ),
-    (
-        |config| !config.domains.is_empty() && config.is_open(),
-        "-D/--domain: who doesn't know the secret is taken to the site of the domain: it needs -S \
-         or --secret-file and goes without --open",
-    ),
-    (
-        |config| config.mask_proxy_protocol && config.mask.is_none(),
-        "--mask-proxy-protocol: goes with --mask: only a server that is set up for this header \
-         can be sent it",
-    ),
-    (
-        |config| !config.http_stats && !config.stats_nets.is_empty(),
-        "--stats-allow-net: expected --http-stats too, with -p",
-    ),
-];
 
 /// Flags that do nothing without a domain, by their long names.
 const FAKE_TLS: &[&str] = &[
@@ -79,8 +21,20 @@ pub fn run(mut config: Config) -> Result<Command, UsageError> {
     if config.ports.is_empty() && config.is_direct() && !config.has_secrets() {
         config.ports.push(CLIENT_PORT);
     }
-    check(&config, RUN)?;
-    Ok(Command::Run(Box::new(config)))
+    let text = if config.qr {
+        "--qr: only for mtproxy link; a start shows it with the links"
+    } else if config.open && config.has_secrets() {
+        "--open: goes neither with -S nor with --secret-file"
+    } else if config.ad_tag.is_some() && config.is_direct() {
+        "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
+         file and goes without --direct"
+    } else if config.ports.is_empty() {
+        "-H/--http-ports: expected at least one port for clients, for example -H 443"
+    } else {
+        check_both(&config)?;
+        return Ok(Command::Run(Box::new(config)));
+    };
+    Err(UsageError::new(text))
 }
 
 /// `link`, which shows what `run` with the same flags would serve.
@@ -88,28 +42,44 @@ pub fn link(mut config: Config) -> Result<Command, UsageError> {
     if config.ports.is_empty() {
         config.ports.push(LINK_PORT);
     }
-    check(&config, LINK)?;
-    Ok(Command::Link(Box::new(config)))
+    let text = if !config.has_secrets() {
+        "link: expected the secret of the proxy, -S SECRET or --secret-file FILE"
+    } else if config.ports.first() == Some(&0) {
+        "link: expected the port of the proxy, got -H 0"
+    } else {
+        check_both(&config)?;
+        return Ok(Command::Link(Box::new(config)));
+    };
+    Err(UsageError::new(text))
 }
 
-fn check(config: &Config, rules: &[Rule]) -> Result<(), UsageError> {
-    let mut rules = rules.iter().chain(BOTH);
-    if let Some((_, text)) = rules.find(|(is_broken, _)| is_broken(config)) {
-        return Err(UsageError::new(*text));
-    }
-    if config.http_stats && config.stats_ports.is_none() {
+/// What holds for both.
+fn check_both(config: &Config) -> Result<(), UsageError> {
+    let text = if config.ipv6 && config.address.is_some_and(|address| address.is_ipv4()) {
+        "--address: with -6 an IPv6 address is listened on: give one, or leave out -6"
+    } else if !config.domains.is_empty() && config.is_open() {
+        "-D/--domain: who doesn't know the secret is taken to the site of the domain: it needs -S \
+         or --secret-file and goes without --open"
+    } else if config.mask_proxy_protocol && config.mask.is_none() {
+        "--mask-proxy-protocol: goes with --mask: only a server that is set up for this header \
+         can be sent it"
+    } else if !config.http_stats && !config.stats_nets.is_empty() {
+        "--stats-allow-net: expected --http-stats too, with -p"
+    } else if config.http_stats && config.stats_ports.is_none() {
         // The C program's text and exit code.
         let text = "fatal: port isn't defined".into();
         return Err(UsageError { text, code: 1 });
-    }
-    // The secret file may still have a domain.
-    let may_come = config.secret_file.is_some();
-    needs_domain(config, may_come || config.has_domain()).map_err(UsageError::new)
+    } else {
+        // The secret file may still have a domain.
+        let may_come = config.secret_file.is_some();
+        return needs_domain(config, may_come || config.has_domain()).map_err(UsageError::new);
+    };
+    Err(UsageError::new(text))
 }
 
 /// Refuses flags that do nothing, unless there is a domain.
 pub fn needs_domain(config: &Config, has_domain: bool) -> Result<(), String> {
-    match FAKE_TLS.iter().find(|flag| config.is_given(flag)) {
+    match FAKE_TLS.iter().find(|flag| config.given.contains(flag)) {
         Some(flag) if !has_domain => Err(format!(
             "--{flag}: is for fake TLS only: it needs -D DOMAIN or an ee secret"
         )),
@@ -177,7 +147,7 @@ mod tests {
             let error = try_run(line).unwrap_err();
             assert!(
                 error.code == 2 && error.text.starts_with("-D/--domain: "),
-                "{error}"
+                "{error:?}"
             );
         }
         for line in [
@@ -236,7 +206,7 @@ mod tests {
             let error = try_run(&format!("-H 1 -S {A} {line}")).unwrap_err();
             assert!(
                 error.code == code && error.text.starts_with(text),
-                "{error}"
+                "{error:?}"
             );
         }
     }

@@ -9,7 +9,6 @@ use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
 use mtproxy::limits;
 use mtproxy::proto::wire::{AdTag, DcId};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -120,7 +119,7 @@ pub struct Config {
     pub nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// --msg-buffers-size: at least 1 byte.
     pub buffer_bytes: Option<u64>,
-    /// The long names of the flags that were given. See [`Config::is_given`].
+    /// The long names of the flags that were given.
     pub given: Vec<&'static str>,
 }
 
@@ -135,11 +134,6 @@ impl<const DEFAULT: u32> Default for Number<DEFAULT> {
 }
 
 impl Config {
-    /// Whether a flag was given, by its long name.
-    pub fn is_given(&self, long: &str) -> bool {
-        self.given.contains(&long)
-    }
-
     /// Whether there are secrets, of -S or in a file.
     pub fn has_secrets(&self) -> bool {
         !self.secrets.is_empty() || self.secret_file.is_some()
@@ -204,16 +198,9 @@ impl Config {
     }
 }
 
-/// --dc-override
-#[derive(Debug, PartialEq, Eq)]
-pub struct DcOverride {
-    /// As clients ask for it; negative for media. Never 0.
-    pub id: DcId,
-    /// A name, or an IP address without brackets.
-    pub host: String,
-    /// Not 0.
-    pub port: u16,
-}
+/// --dc-override: the id as clients ask for it, negative for media and never 0; a name, or an IP address
+/// without brackets; the port, not 0.
+pub type DcOverride = (DcId, (String, u16));
 
 /// A wrong command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -229,11 +216,5 @@ impl UsageError {
     pub fn new(text: impl Into<String>) -> UsageError {
         let text = text.into();
         UsageError { text, code: 2 }
-    }
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }

@@ -125,10 +125,8 @@ fn refuse_detached_value(flag: &Flag, word: &OsStr) -> Result<(), UsageError> {
     let Some(number) = decimal::<u32>(word.as_encoded_bytes()) else {
         return Ok(());
     };
-    let long = flag.long();
-    Err(flag.error(&format!(
-        "expected its number behind =, as in --{long}={number}"
-    )))
+    let example = format!("--{}={number}", flag.long());
+    Err(flag.error(&format!("expected its number behind =, as in {example}")))
 }
 
 #[cfg(test)]
@@ -276,7 +274,10 @@ mod tests {
         );
         let needed = |words: &[&str]| {
             let error = parse_words(words).unwrap_err();
-            assert!(error.code == 2 && error.text.contains("-H 443"), "{error}");
+            assert!(
+                error.code == 2 && error.text.contains("-H 443"),
+                "{error:?}"
+            );
         };
         needed(&["f"]);
         needed(&["-S", A]);
@@ -361,7 +362,7 @@ mod tests {
             format!("--tls-hybrid={A}"),
         ] {
             let error = error(&flags);
-            assert!(!error.text.contains(part), "{error}");
+            assert!(!error.text.contains(part), "{error:?}");
         }
         let config = format!("{:?}", config(&format!("-S {A}")));
         assert!(
@@ -670,11 +671,7 @@ mod tests {
     fn dc_overrides() {
         let flags = "--dc-override 2:127.0.0.1:443 --dc-override=-203:[::1]:1 \
                      --dc-override 10002:dc-2.example:65535";
-        let row = |id, host: &str, port| DcOverride {
-            id: DcId(id),
-            host: host.into(),
-            port,
-        };
+        let row = |id, host: &str, port| (DcId(id), (host.into(), port));
         let wanted = [
             row(2, "127.0.0.1", 443),
             row(-203, "::1", 1),

@@ -5,29 +5,27 @@ use super::config::UsageError;
 use super::flag::Flag;
 use super::table::FLAGS;
 
-/// The C program's flags that this program doesn't have, and why little is lost.
-const FLAGS_OF_C: &[(&[&str], &str)] = &[
+/// The C program's flags that this program doesn't have, with spaces between names, and why little is lost.
+const FLAGS_OF_C: &[(&str, &str)] = &[
     (
-        &["-d", "--daemonize"],
+        "-d --daemonize",
         "a service manager keeps programs in the background",
     ),
-    (&["-l", "--log"], "messages go to standard error"),
-    (&["--nice"], "a service manager sets it"),
+    ("-l --log", "messages go to standard error"),
+    ("--nice", "a service manager sets it"),
     (
-        &["--disable-tcp"],
+        "--disable-tcp",
         "without -p there is no port for statistics",
     ),
-    (&["--crc32c"], "it is on anyway"),
-    (&["--cpu-threads", "--io-threads"], MANY_THREADS),
+    ("--crc32c", "it is on anyway"),
     (
-        &["--multithread", "--tcp-cpu-threads", "--tcp-iothreads"],
-        MANY_THREADS,
+        "--cpu-threads --io-threads --multithread --tcp-cpu-threads --tcp-iothreads",
+        "clients have threads of their own",
     ),
-    (&["--allow-skip-dh", "--force-dh"], "it had no effect"),
-    (&["--max-accept-rate"], "-C bounds the number of clients"),
-    (&["--max-dh-accept-rate"], "what it is for isn't served"),
+    ("--allow-skip-dh --force-dh", "it had no effect"),
+    ("--max-accept-rate", "-C bounds the number of clients"),
+    ("--max-dh-accept-rate", "what it is for isn't served"),
 ];
-const MANY_THREADS: &str = "clients have threads of their own";
 
 /// The row of a long name or of an unambiguous beginning of one.
 pub fn find_long(name: &str) -> Result<&'static Flag, UsageError> {
@@ -53,11 +51,9 @@ pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
     if let Some(flag) = known(letter) {
         return Ok(flag);
     }
-    let other_case = match letter.is_ascii_lowercase() {
-        true => letter.to_ascii_uppercase(),
-        false => letter.to_ascii_lowercase(),
-    };
-    let hint = known(other_case).map(|flag| format!("did you mean {}?", flag.label()));
+    let upper = known(letter.to_ascii_uppercase());
+    let other_case = upper.or_else(|| known(letter.to_ascii_lowercase()));
+    let hint = other_case.map(|flag| format!("did you mean {}?", flag.label()));
     Err(unknown(&format!("-{letter}"), hint))
 }
 
@@ -74,7 +70,8 @@ fn unknown_long(name: &str) -> UsageError {
 }
 
 fn unknown(name: &str, hint: Option<String>) -> UsageError {
-    let of_c = FLAGS_OF_C.iter().find(|(names, _)| names.contains(&name));
+    let is_named = |names: &str| names.split(' ').any(|known| known == name);
+    let of_c = FLAGS_OF_C.iter().find(|(names, _)| is_named(names));
     UsageError::new(match of_c {
         Some((_, why)) => format!("{name}: the C program's flag; not supported here yet: {why}"),
         None => {
@@ -148,7 +145,7 @@ mod tests {
             assert_eq!(text(name).as_deref(), Some(wanted));
         }
         for (names, _) in FLAGS_OF_C {
-            for name in *names {
+            for name in names.split(' ') {
                 let error = match name.strip_prefix("--") {
                     Some(long) => find_long(long).err(),
                     None => find_short(name.chars().nth(1).unwrap()).err(),

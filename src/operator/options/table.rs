@@ -6,8 +6,8 @@
 use super::config::Command;
 use super::flag::Apply::{Alone, Instead, Optional, Value};
 use super::flag::Flag;
-use super::values::{self, add, number, set};
-use mtproxy::limits::{MAX_COUNT, MAX_MASK_MAX, MAX_NAT_RULES, MAX_SLOTS_ASKED, MAX_STATS_NETS};
+use super::values::{self, number, set};
+use mtproxy::limits::{MAX_COUNT, MAX_MASK_MAX, MAX_SLOTS_ASKED};
 
 /// Every flag, in the order of the help: capitals and digits, small letters, long ones.
 pub const FLAGS: &[Flag] = &[
@@ -130,14 +130,7 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
-        apply: Value(|config, text| {
-            add(
-                &mut config.dc_overrides,
-                usize::MAX,
-                "",
-                values::dc_override(text),
-            )
-        }),
+        apply: Value(|config, text| values::dc_override(&mut config.dc_overrides, text)),
     },
     Flag {
         spelling: "--direct",
@@ -190,14 +183,7 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         spelling: "--nat-info LOCAL:GLOBAL",
         help: "a local IPv4 address and the one that Telegram sees in its place; up to 16 times",
-        apply: Value(|config, text| {
-            add(
-                &mut config.nat_rules,
-                MAX_NAT_RULES,
-                "rules",
-                values::nat_rule(text),
-            )
-        }),
+        apply: Value(|config, text| values::nat_rule(&mut config.nat_rules, text)),
     },
     Flag {
         spelling: "--no-fallback",
@@ -251,14 +237,7 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--stats-allow-net NET",
         help: "serve statistics to this address or network too (10.0.0.0/8), and then on all addresses; \
                repeatable",
-        apply: Value(|config, text| {
-            add(
-                &mut config.stats_nets,
-                MAX_STATS_NETS,
-                "networks",
-                values::network(text),
-            )
-        }),
+        apply: Value(|config, text| values::network(&mut config.stats_nets, text)),
     },
     Flag {
         spelling: "--tls-hybrid on/off",

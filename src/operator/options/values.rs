@@ -9,8 +9,8 @@ use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
 use mtproxy::limits::{
-    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_PING_INTERVAL, MAX_PORTS, MAX_TLS_SKEW_AHEAD,
-    MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
+    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PING_INTERVAL, MAX_PORTS,
+    MAX_STATS_NETS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
 };
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,13 +34,7 @@ pub fn set<T, V: Into<T>>(field: &mut T, value: Result<V, Wrong>) -> Result<(), 
 }
 
 /// Adds a value to those of a flag that may be given `most` times.
-pub fn add<T>(
-    list: &mut Vec<T>,
-    most: usize,
-    name: &str,
-    value: Result<T, Wrong>,
-) -> Result<(), Wrong> {
-    let value = value?;
+fn add<T>(list: &mut Vec<T>, most: usize, name: &str, value: T) -> Result<(), Wrong> {
     if list.len() >= most {
         return Err(Wrong::Expected(format!("at most {most} {name}")));
     }
@@ -72,19 +66,17 @@ pub fn client_ports(ports: &mut Vec<u16>, text: &str) -> Result<(), Wrong> {
         if port != 0 && ports.contains(&port) {
             return Err(Wrong::Expected(format!("port {port} only once")));
         }
-        add(ports, MAX_PORTS, "ports", Ok(port))?;
+        add(ports, MAX_PORTS, "ports", port)?;
     }
     Ok(())
 }
 
 /// -p
 pub fn stats_ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    let range = |first, last| Some(port(first, 1)?..=port(last, 1)?);
     let ports = match text.split_once(':') {
         None => port(text, 0).map(|port| port..=port),
-        Some((first, last)) => match (port(first, 1), port(last, 1)) {
-            (Some(first), Some(last)) if first <= last => Some(first..=last),
-            _ => None,
-        },
+        Some((first, last)) => range(first, last).filter(|ports| !ports.is_empty()),
     };
     let what = "a port up to 65535 (0: the kernel chooses), or a range FIRST:LAST";
     expect(ports, what)
@@ -118,8 +110,8 @@ pub fn file(text: &str) -> Result<PathBuf, Wrong> {
 
 /// -u
 pub fn user(text: &str) -> Result<String, Wrong> {
-    let user = (!text.is_empty()).then(|| text.into());
-    expect(user, "a user's name or number")
+    let what = "a user's name or number";
+    expect((!text.is_empty()).then(|| text.into()), what)
 }
 
 /// --address
@@ -147,15 +139,14 @@ pub fn server(text: &str) -> Result<String, Wrong> {
 }
 
 /// --dc-override
-pub fn dc_override(text: &str) -> Result<DcOverride, Wrong> {
+pub fn dc_override(overrides: &mut Vec<DcOverride>, text: &str) -> Result<(), Wrong> {
     let parsed = text.split_once(':').and_then(|(id, address)| {
-        let (host, port) = host_port(address)?;
         let id = id.parse().ok().filter(|id| *id != 0 && *id != i16::MIN)?;
-        let id = DcId(id);
-        Some(DcOverride { id, host, port })
+        Some((DcId(id), host_port(address)?))
     });
     let what = "ID:HOST:PORT with the number of a data centre, IPv6 addresses in brackets";
-    expect(parsed, what)
+    overrides.push(expect(parsed, what)?);
+    Ok(())
 }
 
 /// --mask
@@ -174,7 +165,7 @@ pub fn domain(domains: &mut Vec<Domain>, text: &str) -> Result<(), Wrong> {
     if domains.iter().any(|known| known.name == domain.name) {
         return Err(Wrong::Expected(format!("{} only once", domain.name)));
     }
-    add(domains, MAX_DOMAINS, "domains", Ok(domain))
+    add(domains, MAX_DOMAINS, "domains", domain)
 }
 
 /// `HOST`, `HOST:PORT`, `[v6]` or `[v6]:PORT`; the name as [`parse_domain`] takes it, and not of dots alone.
@@ -226,18 +217,20 @@ pub fn ping_interval(text: &str) -> Result<u32, Wrong> {
 }
 
 /// --nat-info
-pub fn nat_rule(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), Wrong> {
+pub fn nat_rule(rules: &mut Vec<(Ipv4Addr, Ipv4Addr)>, text: &str) -> Result<(), Wrong> {
     let rule = text.split_once(':').and_then(|(local, global)| {
         let local = local.parse().ok()?;
         Some((local, global.parse().ok()?))
     });
-    expect(rule, "two IPv4 addresses, LOCAL:GLOBAL")
+    let rule = expect(rule, "two IPv4 addresses, LOCAL:GLOBAL")?;
+    add(rules, MAX_NAT_RULES, "rules", rule)
 }
 
 /// --stats-allow-net
-pub fn network(text: &str) -> Result<Network, Wrong> {
-    let network = Network::parse(text);
-    expect(network, "an IP address or a network, as in 10.0.0.0/8")
+pub fn network(networks: &mut Vec<Network>, text: &str) -> Result<(), Wrong> {
+    let what = "an IP address or a network, as in 10.0.0.0/8";
+    let network = expect(Network::parse(text), what)?;
+    add(networks, MAX_STATS_NETS, "networks", network)
 }
 
 /// --msg-buffers-size
@@ -305,7 +298,7 @@ mod tests {
 
     /// What the flags give to a server that has a secret.
     fn config(flags: &str) -> Config {
-        try_run(&format!("-H 1 -S {A} {flags}")).unwrap_or_else(|e| panic!("{flags}: {e}"))
+        try_run(&format!("-H 1 -S {A} {flags}")).unwrap_or_else(|e| panic!("{flags}: {e:?}"))
     }
 
     /// Asserts that the flag is refused on its own, with its value behind this text.

@@ -2,7 +2,7 @@
 //! `metrics`; all text but the values of labels is the program's own. Nothing here is inlined: it is
 //! called a hundred times and needs to be small, not fast.
 
-use std::fmt::{Display, Formatter, Result, Write};
+use std::fmt::{Display, Formatter, Result, Write as _};
 
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
@@ -26,18 +26,13 @@ impl Display for Decimal {
     #[inline(never)]
     fn fmt(&self, f: &mut Formatter) -> Result {
         let Decimal(n, digits) = *self;
-        let whole = 10_u64.pow(digits);
-        write!(
-            f,
-            "{}.{:0width$}",
-            n / whole,
-            n % whole,
-            width = digits as usize
-        )
+        let (one, width) = (10_u64.pow(digits), digits as usize);
+        write!(f, "{}.{:0width$}", n / one, n % one)
     }
 }
 
 /// A page.
+#[derive(Default)]
 pub struct Text {
     /// What is written of it.
     pub out: String,
@@ -48,15 +43,6 @@ pub struct Text {
 }
 
 impl Text {
-    /// An empty page.
-    pub fn new() -> Text {
-        Text {
-            out: String::with_capacity(32 << 10),
-            family: String::new(),
-            labels: "",
-        }
-    }
-
     /// Begins the family whose kind, name, labels and help are the lines of `row`.
     #[inline(never)]
     pub fn row(&mut self, row: &'static str) {
@@ -121,25 +107,16 @@ impl Text {
         let _ = write!(self.out, "{}{suffix}", self.family);
         for (number, (name, value)) in self.labels.split(' ').zip(labels).enumerate() {
             let begin = if number == 0 { '{' } else { ',' };
-            let _ = write!(self.out, "{begin}{name}=\"{}\"", Escaped(value));
+            let _ = write!(self.out, "{begin}{name}=\"{}\"", escaped(value));
         }
         let end = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.out, "{end} {value}");
     }
 }
 
-/// A label's value.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter) -> Result {
-        self.0.chars().try_for_each(|c| match c {
-            '\\' => f.write_str("\\\\"),
-            '"' => f.write_str("\\\""),
-            '\n' => f.write_str("\\n"),
-            c => f.write_char(c),
-        })
-    }
+fn escaped(label: &str) -> String {
+    let text = label.replace('\\', "\\\\").replace('"', "\\\"");
+    text.replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -148,7 +125,7 @@ mod tests {
 
     #[test]
     fn samples_and_escapes() {
-        let mut text = Text::new();
+        let mut text = Text::default();
         text.family("counter", "a", "x y", "help");
         text.value(&3);
         text.sample(&["\\ \"\n", "é"], &millionths(1_000_020));
@@ -161,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_and_ends_with_everything() {
-        let (mut text, times) = (Text::new(), Histogram::default());
+        let (mut text, times) = (Text::default(), Histogram::default());
         for millis in [1, 7, 60_000] {
             times.add(std::time::Duration::from_millis(millis));
         }

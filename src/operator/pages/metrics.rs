@@ -8,12 +8,12 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use mtproxy::proto::transport::Transport;
-use mtproxy::proto::wire::DcId;
+use mtproxy::proto::{transport::Transport, wire::DcId};
 
 use super::exposition::{Text, millionths, thousandths};
 use super::live::{Live, open};
 use crate::base::threads;
+use crate::operator::proc::{self, number_behind};
 use crate::stats::{self, Close, Traffic};
 
 /// Writes families. A row is kind, name, labels, help, and what writes the samples.
@@ -30,7 +30,7 @@ macro_rules! families {
 
 /// The page.
 pub fn render(live: &Live) -> String {
-    let mut text = Text::new();
+    let mut text = Text::default();
     process(&mut text, live);
     clients(&mut text, live);
     counters(&mut text);
@@ -46,6 +46,8 @@ fn process(text: &mut Text, live: &Live) {
     let cpu = thousandths(live.cpu);
     let (running, most) = threads::running();
     let [size, resident, _] = live.memory;
+    let open_fds = std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count());
+    let most_fds = number_behind(&proc::text("/proc/self/limits"), "Max open files");
     families! { text:
         gauge build_info [version] "the version that runs"
             text.sample(&[env!("CARGO_PKG_VERSION")], &1);
@@ -55,8 +57,8 @@ fn process(text: &mut Text, live: &Live) {
         counter process_cpu_seconds [] "time that processors worked for the process" text.value(&cpu);
         gauge process_virtual_memory_bytes [] "address space of the process" text.value(&size);
         gauge process_resident_memory_bytes [] "memory of the process" text.value(&resident);
-        gauge process_open_fds [] "descriptors that are open" text.value(&live.descriptors);
-        gauge process_max_fds [] "descriptors that may be open" text.value(&live.most_descriptors);
+        gauge process_open_fds [] "descriptors that are open" text.value(&open_fds);
+        gauge process_max_fds [] "descriptors that may be open" text.value(&most_fds.unwrap_or(0));
         gauge threads [] "threads of the process" text.value(&live.threads);
         gauge client_threads [] "threads that serve clients or wait for one" text.value(&running);
         gauge client_threads_limit [] "how many of them there may be" text.value(&most);
@@ -84,13 +86,11 @@ fn clients(text: &mut Text, live: &Live) {
         text.family("gauge", row.name, "", row.help);
         text.value(&row.value);
     }
-    if let Some(replays) = &live.facts.replays {
-        let (entries, most) = replays.fill();
-        families! { text:
-            gauge replay_entries [] "accepted fake-TLS hellos and headers that are remembered"
-                text.value(&entries);
-            gauge replay_entries_limit [] "how many are" text.value(&most);
-        }
+    let (entries, most) = live.facts.rules.replays.fill();
+    families! { text:
+        gauge replay_entries [] "accepted fake-TLS hellos and headers that are remembered"
+            text.value(&entries);
+        gauge replay_entries_limit [] "how many are" text.value(&most);
     }
 }
 
@@ -160,7 +160,12 @@ fn by_secret(text: &mut Text, live: &Live) {
 }
 
 fn middle(text: &mut Text, live: &Live) {
-    let dcs = live.facts.sets.iter().map(|set| set.dc.0.to_string());
+    let dcs = live
+        .facts
+        .rules
+        .sets()
+        .iter()
+        .map(|set| set.dc.0.to_string());
     let sets: Vec<_> = dcs.zip(&live.sets).collect();
     let mut links = Vec::new();
     for (dc, set) in &sets {
@@ -216,7 +221,7 @@ fn rest(text: &mut Text, live: &Live) {
         gauge queue_bytes [direction] "bytes that wait for middle proxies, and for clients"
             text.samples(&[("up", up), ("down", down)]);
         gauge file_age_seconds [file] "time since Telegram's files, as they were read, were written" {
-            for (file, name) in [(&facts.config, "config"), (&facts.proxy_secret, "proxy_secret")] {
+            for (file, name) in [(&facts.config_file, "config"), (&facts.proxy_secret, "proxy_secret")] {
                 if let Some(modified) = file.as_ref().and_then(|file| file.modified) {
                     let age = SystemTime::now().duration_since(modified);
                     text.sample(&[name], &age.map_or(0, |age| age.as_secs()));

@@ -20,9 +20,8 @@ use mtproxy::formats::cidr::Network;
 use mtproxy::limits::{READ_SMALL, STATS_CONNECTIONS, STATS_LIFETIME, STATS_REFUSAL};
 use mtproxy::proto::http::{self, Method, Request, ResponseHead, Status};
 
-use crate::base::buffers::Buffer;
 use crate::base::http::{Input, NoHead};
-use crate::base::{clock, net, threads};
+use crate::base::{buffers::Buffer, clock, net, threads};
 use crate::operator::pages::live::Live;
 pub use crate::operator::pages::live::{Facts, FileFacts};
 use crate::stats::STATS;
@@ -30,31 +29,20 @@ use crate::stats::STATS;
 /// What is served, and to whom.
 pub struct Site {
     facts: Facts,
-    /// --stats-allow-net
-    allowed: Vec<Network>,
     /// To the thread that turns others away.
     others: Sender<(TcpStream, IpAddr)>,
 }
 
-/// Starts the threads that serve these facts to this machine and to `allowed`.
-pub fn start(
-    listeners: &[Arc<TcpListener>],
-    facts: Facts,
-    allowed: Vec<Network>,
-) -> std::io::Result<()> {
+/// Starts the threads that serve these facts to this machine and to the networks of --stats-allow-net.
+pub fn start(listeners: &[Arc<TcpListener>], facts: Facts) -> std::io::Result<()> {
     let (others, turned_away) = bounded(STATS_CONNECTIONS);
-    let site = Arc::new(Site {
-        facts,
-        allowed,
-        others,
-    });
+    let site = Arc::new(Site { facts, others });
     // A panic must not end the service.
     for listener in listeners {
         for _ in 0..STATS_CONNECTIONS {
             let (listener, site) = (listener.clone(), site.clone());
-            threads::spawn("stats", move || {
-                while !threads::guarded(|| run(&listener, &site)) {}
-            })?;
+            let run = move || while !threads::guarded(|| run(&listener, &site)) {};
+            threads::spawn("stats", run)?;
         }
     }
     threads::spawn("stats", move || {
@@ -71,7 +59,7 @@ fn run(listener: &TcpListener, site: &Site) {
         match net::accept(listener) {
             Ok(Some((socket, peer))) => {
                 let peer = peer.ip().to_canonical();
-                match is_allowed(&site.allowed, peer) {
+                match is_here(peer) || is_in(&site.facts.config.stats_nets, peer) {
                     true => serve(site, &socket, peer, STATS_LIFETIME),
                     false => drop(site.others.try_send((socket, peer))),
                 }
@@ -97,18 +85,19 @@ fn serve(site: &Site, socket: &TcpStream, peer: IpAddr, lifetime: Duration) {
                 }
                 answer(site, received, len, peer)
             }
-            Err(NoHead::Refused(status)) => Response::error(status),
+            Err(NoHead::Refused(status)) => Response::error(status, false),
             Err(NoHead::NotHttp | NoHead::Io(_)) => return,
         };
-        let counter = match response.status {
+        let counter = match response.head.status {
             Status::OK => &STATS.stats_requests,
             _ => &STATS.stats_refusals,
         };
         counter.add(1);
-        if net::write_before(deadline, socket, response.encode().as_bytes()).is_err() {
+        let text = response.head.encode(clock::unix()) + &response.body;
+        if net::write_before(deadline, socket, text.as_bytes()).is_err() {
             return;
         }
-        if !response.keep_alive {
+        if !response.head.keep_alive {
             return input.finish(deadline, socket);
         }
     }
@@ -116,39 +105,25 @@ fn serve(site: &Site, socket: &TcpStream, peer: IpAddr, lifetime: Duration) {
 
 /// What a request gets.
 struct Response {
-    status: Status,
-    content_type: &'static str,
-    keep_alive: bool,
-    /// Without the body, as HEAD wants it.
-    head_only: bool,
+    head: ResponseHead<'static>,
     body: String,
 }
 
 impl Response {
-    #[inline(never)] // small, not fast
-    fn error(status: Status) -> Response {
-        Response {
-            status,
-            content_type: "text/html",
-            keep_alive: false,
-            head_only: false,
-            body: http::error_page(status),
-        }
-    }
-
-    fn encode(&self) -> String {
+    fn new(status: Status, content_type: &'static str, keep_alive: bool, body: String) -> Response {
         let head = ResponseHead {
-            status: self.status,
-            content_type: self.content_type,
-            keep_alive: self.keep_alive,
-            length: self.body.len(),
+            status,
+            content_type,
+            keep_alive,
+            length: body.len(),
             more: "",
         };
-        let mut text = head.encode(clock::unix());
-        if !self.head_only {
-            text.push_str(&self.body);
-        }
-        text
+        Response { head, body }
+    }
+
+    #[inline(never)] // small, not fast
+    fn error(status: Status, keep_alive: bool) -> Response {
+        Response::new(status, "text/html", keep_alive, http::error_page(status))
     }
 }
 
@@ -156,58 +131,42 @@ impl Response {
 fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Response {
     let request = match Request::parse(&received.filled()[..len]) {
         Ok(request) => request,
-        Err(status) => return Response::error(status),
+        Err(status) => return Response::error(status, false),
     };
-    if !may_ask(&site.allowed, peer, &request) {
-        return Response::error(Status::NOT_FOUND);
+    if !may_ask(&site.facts.config.stats_nets, peer, &request) {
+        return Response::error(Status::NOT_FOUND, false);
     }
     if request.method != Method::Get || request.content_length.is_some() {
-        return Response {
-            head_only: request.method == Method::Head,
-            ..Response::error(Status::NOT_IMPLEMENTED)
-        };
+        let mut refusal = Response::error(Status::NOT_IMPLEMENTED, false);
+        if request.method == Method::Head {
+            refusal.body.clear(); // its length is told all the same
+        }
+        return refusal;
     }
     let keep_alive = request.keep_alive;
     let (content_type, render): (_, fn(&Live) -> String) = match request.target {
         b"/stats" => ("text/plain", stats_page::render),
         b"/metrics" => ("text/plain; version=0.0.4", metrics::render),
-        _ => {
-            return Response {
-                keep_alive,
-                ..Response::error(Status::NOT_FOUND)
-            };
-        }
+        _ => return Response::error(Status::NOT_FOUND, keep_alive),
     };
     drop(received); // the pages say how many buffers are in use
-    Response {
-        status: Status::OK,
-        content_type,
-        keep_alive,
-        head_only: false,
-        body: render(&Live::collect(&site.facts)),
-    }
-}
-
-/// Whether the peer is of an allowed network, or this machine itself.
-fn is_allowed(allowed: &[Network], peer: IpAddr) -> bool {
-    is_here(peer) || allowed.iter().any(|network| network.contains(peer))
+    let body = render(&Live::collect(&site.facts));
+    Response::new(Status::OK, content_type, keep_alive, body)
 }
 
 fn is_here(peer: IpAddr) -> bool {
-    [
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::LOCALHOST),
-    ]
-    .contains(&peer)
+    peer == Ipv4Addr::LOCALHOST || peer == Ipv6Addr::LOCALHOST
 }
 
-/// The same, and this machine does not ask for somebody else.
+fn is_in(networks: &[Network], peer: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(peer))
+}
+
+/// Whether the peer is of an allowed network, or this machine, which does not ask for somebody else.
 fn may_ask(allowed: &[Network], peer: IpAddr, request: &Request) -> bool {
-    let is_passed_on = || {
-        let names = ["Forwarded", "X-Forwarded-For"];
-        names.iter().any(|name| request.field(name).is_some())
-    };
-    allowed.iter().any(|network| network.contains(peer)) || (is_here(peer) && !is_passed_on())
+    let mut signs = ["Forwarded", "X-Forwarded-For"].into_iter();
+    let is_passed_on = signs.any(|name| request.field(name).is_some());
+    is_in(allowed, peer) || (is_here(peer) && !is_passed_on)
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 //! lock remembers when the page was last asked for.
 
 use std::fmt::{Display, Write};
+use std::net::Ipv4Addr;
 
 use super::exposition::{Decimal, millionths, thousandths};
 use super::live::{FileFacts, Live, open};
-use crate::base::lock::Mutex;
-use crate::base::threads;
-use crate::stats::{self, Close, PENDING, Row, STATS};
+use crate::base::{clock, lock::Mutex, threads};
+use crate::door::rules::Road;
+use crate::middle::dcs::Snapshot;
+use crate::stats::{self, Close, DIRECT, PENDING, Row, STATS};
 
 /// The page.
 pub fn render(live: &Live) -> String {
@@ -63,18 +65,17 @@ fn process(page: &mut Page, live: &Live) {
     let (time, cpu) = since_last_time(live);
     page.line("pid", &pid);
     page.line("start_time", &facts.start_time);
-    page.line("current_time", &live.now);
+    page.line("current_time", &clock::unix());
     page.line("uptime", &(live.uptime / 1000));
     page.line("tot_idle_time", &thousandths(idle));
     page.line("average_idle_percent", &percent(idle, live.uptime));
-    page.line(
-        "recent_idle_percent",
-        &percent(time.saturating_sub(cpu), time),
-    );
+    let recent = percent(time.saturating_sub(cpu), time);
+    page.line("recent_idle_percent", &recent);
     page.fixed(
         "active_network_events\t0\ntime_after_epoll\t0.000000\nepoll_calls\t0\nepoll_intr\t0\n",
     );
-    let (address, port, start) = (facts.address, facts.port, facts.start_time);
+    let address = facts.config.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let (port, start) = (facts.port, facts.start_time);
     page.line("PID", &format_args!("[{address}:{port}:{pid}:{start}]"));
     let took = live.begun.elapsed().as_micros() as u64;
     page.line("stats_generate_time", &millionths(took));
@@ -86,12 +87,16 @@ fn process(page: &mut Page, live: &Live) {
 
 /// Part 4, up to what is about connections.
 fn configuration(page: &mut Page, live: &Live) {
-    let file = live.facts.config.as_ref();
+    let file = live.facts.config_file.as_ref();
     page.line("config_filename", &file.map_or("", |file| &file.name));
     page.line("config_loaded_at", &file.map_or(0, |file| file.loaded_at));
     page.line("config_size", &file.map_or(0, |file| file.size));
     page.line("config_md5", &md5(file));
-    page.line("config_auth_clusters", &live.facts.clusters);
+    let clusters = match &live.facts.rules.road {
+        Road::Middle(middle, _) => middle.dcs.clusters(),
+        Road::Direct(_) => 0,
+    };
+    page.line("config_auth_clusters", &clusters);
     page.fixed("workers\t0\nqueries_get\t0\nqps_get\t0.000\n");
     page.counter("tot_forwarded_queries");
     page.fixed("expired_forwarded_queries\t0\n");
@@ -102,12 +107,19 @@ fn configuration(page: &mut Page, live: &Live) {
     page.counter("dropped_simple_acks");
     page.fixed("active_rpcs_created\t0\nactive_rpcs\t0\n");
     page.fixed("rpc_dropped_answers\t0\nrpc_dropped_running\t0\n");
-    page.line("window_clamp", &live.facts.window_clamp);
+    page.line("window_clamp", &live.facts.config.window_clamp());
 }
 
 fn connections(page: &mut Page, live: &Live) {
-    let targets: usize = live.facts.sets.iter().map(|set| set.targets.len()).sum();
-    let outbound = live.links() + live.direct;
+    let targets: usize = live
+        .facts
+        .rules
+        .sets()
+        .iter()
+        .map(|set| set.targets.len())
+        .sum();
+    let links: usize = live.sets.iter().map(|set| set.ready.len()).sum();
+    let outbound = links as u64 + u64::from(DIRECT.value());
     let connections = live.clients + outbound;
     page.line("total_ready_targets", &ready_targets(live));
     page.line("total_allocated_targets", &targets);
@@ -134,10 +146,8 @@ fn connections(page: &mut Page, live: &Live) {
 
 fn buffers_and_http(page: &mut Page, live: &Live) {
     let buffers = &live.buffers;
-    let (allocated, chunks) = (
-        buffers.bytes + buffers.free_bytes,
-        buffers.used + buffers.free,
-    );
+    let allocated = buffers.bytes + buffers.free_bytes;
+    let chunks = buffers.used + buffers.free;
     let most = chunks.max(buffers.most);
     page.line("total_network_buffers_used_size", &buffers.bytes);
     page.line("total_network_buffers_allocated_bytes", &allocated);
@@ -147,10 +157,8 @@ fn buffers_and_http(page: &mut Page, live: &Live) {
     page.line("mtproto_proxy_errors", &threads::PANICS.value());
     page.counter("connections_failed_lru");
     page.counter("connections_failed_flood");
-    page.line(
-        "http_connections",
-        &live.sum(&|t| t.transport.is_none(), open),
-    );
+    let over_http = live.sum(&|t| t.transport.is_none(), open);
+    page.line("http_connections", &over_http);
     page.line("pending_http_queries", &PENDING.value());
     page.counter("http_queries");
     page.counter("http_bad_headers");
@@ -158,7 +166,10 @@ fn buffers_and_http(page: &mut Page, live: &Live) {
     let rate = STATS.http_queries.value() * 1_000_000 / seconds;
     page.line("http_qps", &millionths(rate));
     page.fixed("proxy_mode\t2\n");
-    page.line("proxy_tag_set", &u8::from(live.facts.has_tag));
+    page.line(
+        "proxy_tag_set",
+        &u8::from(live.facts.config.ad_tag.is_some()),
+    );
     let version = env!("CARGO_PKG_VERSION");
     page.line("version", &format_args!("mtproxy-{version}"));
 }
@@ -187,18 +198,13 @@ fn percent(part: u64, of: u64) -> Decimal {
 }
 
 /// Targets that have a ready connection.
-fn ready_targets(live: &Live) -> u64 {
-    let mut ready = 0;
-    for set in &live.sets {
-        let mut targets = Vec::with_capacity(set.ready.len());
-        for target in set.ready.iter().map(|link| link.target()) {
-            if !targets.contains(&target) {
-                targets.push(target);
-            }
-        }
-        ready += targets.len() as u64;
-    }
-    ready
+fn ready_targets(live: &Live) -> usize {
+    let in_set = |set: &Snapshot| {
+        let targets: Vec<_> = set.ready.iter().map(|link| link.target()).collect();
+        let is_first = |place: &usize| !targets[..*place].contains(&targets[*place]);
+        (0..targets.len()).filter(is_first).count()
+    };
+    live.sets.iter().map(in_set).sum()
 }
 
 /// Milliseconds since the page was last asked for, at first since the start, and the processor time of
