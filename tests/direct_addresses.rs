@@ -7,6 +7,7 @@ use crate::support::framing::{TRANSPORTS, Transport};
 use crate::support::message::Message;
 use crate::support::proxy::Proxy;
 use crate::support::rig::dialer;
+use crate::support::sockets::free_address;
 use std::net::TcpListener;
 
 /// A connection to it fails without a packet sent, before the call returns.
@@ -79,14 +80,13 @@ fn one_unreachable_data_centre_leaves_the_others_alone() {
 /// What was said of a data centre that can't be reached is taken back once it can.
 #[test]
 fn a_data_centre_that_comes_back_is_said_to() {
-    let refusing = Refusing::new();
-    let address = refusing.address;
+    // Of a range that the kernel gives nobody, so that the port is still free later.
+    let address = free_address();
     let proxy = direct_proxy(&[&format!("2:{address}")], &[]);
     let dialer = dialer(proxy.address(), Transport::Padded);
     dialer.dial().expect_closed();
     proxy.wait_for_events("dc_unreachable", 1);
-    drop(refusing);
-    let _centre = TcpListener::bind(address).expect("its port again");
+    let _centre = TcpListener::bind(address).expect("a port that nobody has");
     let _client = dialer.dial();
     proxy.wait_for_events("dc_reachable", 1);
 }
