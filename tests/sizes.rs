@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const MAX_FILE: usize = 330;
 const MAX_FUNCTION: usize = 60;
 const MAX_TRAFFIC_PATH: usize = 8_700;
-const MAX_TOTAL: usize = 12_850;
+const MAX_TOTAL: usize = 12_550;
 
 /// What a stranger's byte can reach: the traffic path.
 const TRAFFIC_PATH: &[&str] = &[
