@@ -47,6 +47,7 @@ mod operator {
     pub mod access;
     pub mod capacity;
     pub mod links;
+    pub mod load;
     pub mod options;
     pub mod pages;
     mod proc;

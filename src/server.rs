@@ -12,15 +12,13 @@ use mtproxy::proto::secret::ProxySecret;
 use crate::base::clock::{self, Every};
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, gauge::Gauge, log, threads};
-use crate::direct::{Direct, table::Table};
 use crate::door::admission::{Admission, Caps};
-use crate::door::rules::{FakeTls, Fallback, Road, Rules};
-use crate::door::sites::{Domain, LeadsBack, Sites};
+use crate::door::rules::{LiveRules, Rules};
 use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::{Dcs, MainTask};
-use crate::middle::{dial::Dialer, nat::NatRules, registry, session::Middle, slot};
-use crate::operator::access::{self, Secrets};
+use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
+use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
 use crate::operator::{Fatal, links, options::Config, report::Report, start};
 use crate::stats;
@@ -30,19 +28,15 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let (started, start_time) = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
     let (requests, inbox) = unbounded();
-    let (file, config_file) = start::read_config(&config)?.unzip();
-    let dcs = file.map(|file| Dcs::new(&file, config.slots_per_set(), &requests));
-    let table = start::table(&config)?;
-    let secrets = access::load(&config)?;
-    let domains = access::domains(&config, &secrets.entries);
-    let served = dcs.as_ref().map_or_else(|| table.served(), Dcs::served);
-    stats::set_up(&secrets.entries, served);
+    let mut files = load::read(&config, &requests, None)?;
+    let dcs = files.dcs.as_ref();
+    let served = dcs.map_or_else(|| files.table.served(), Dcs::served);
+    stats::set_up(&files.secrets.entries, served);
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
-    let has_tls = !domains.is_empty();
-    let capacity = capacity::find(&demand(&config, dcs.as_ref(), &secrets, has_tls));
-    let tls = fake_tls(&config, &domains, &addresses, capacity.strangers)?;
+    let capacity = capacity::find(&demand(&config, &files));
+    let sites = load::sites(&config, &files.domains, &addresses)?;
     let (proxy_secret, secret_file) = start::read_proxy_secret(&config)?.unzip();
     start::drop_privileges(&config)?;
     set_bounds(&config, &capacity);
@@ -51,23 +45,24 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let stats_port = stats_addresses.first().map_or(0, SocketAddr::port);
     Report {
         config: &config,
-        dcs: dcs.as_ref(),
+        dcs,
         addresses: &addresses,
         stats_port,
         capacity: &capacity,
         proxy_secret: proxy_secret.as_ref(),
-        fake_tls: has_tls,
+        fake_tls: sites.is_some(),
     }
     .say();
     let port = addresses.first().map_or(0, SocketAddr::port);
-    links::show_at_start(&config, &secrets, port);
+    links::show_at_start(&config, &files.secrets, port);
 
     sys::block_signals();
     log::start().map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
-    let road = road(&config, dcs, table, capacity.fallbacks);
-    let rules = Arc::new(rules(&config, &secrets, tls, road, &capacity)?);
+    let config_file = files.config_file.take();
+    let rules = load::rules(&config, files, sites, &lasting(&config, &capacity)?);
     rules.sets().iter().for_each(|set| set.start_first());
+    let rules = Arc::new(LiveRules::new(rules));
     if config.http_stats {
         let facts = Facts {
             started,
@@ -84,7 +79,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     start_threads(&listeners, &rules, requests).map_err(no_thread)?;
     log::say(format_args!("ready"));
     serve(&inbox, &rules, dialer.as_ref());
-    stop(&listeners, &rules);
+    stop(&listeners, &rules.current());
     Ok(())
 }
 
@@ -92,42 +87,17 @@ fn no_thread(e: std::io::Error) -> Fatal {
     Fatal(format!("can't start a thread: {e}"))
 }
 
-fn demand<'a>(
-    config: &'a Config,
-    dcs: Option<&Dcs>,
-    secrets: &Secrets,
-    fake_tls: bool,
-) -> Demand<'a> {
-    let limits = secrets.entries.iter().filter_map(|entry| entry.limit);
-    let slots = dcs.map_or(0, |dcs| dcs.sets.len() * config.slots_per_set());
+fn demand<'a>(config: &'a Config, files: &Files) -> Demand<'a> {
+    let entries = files.secrets.entries.iter();
+    let limits = entries.filter_map(|entry| entry.limit);
+    let sets = files.dcs.as_ref().map_or(0, |dcs| dcs.sets.len());
+    let slots = sets * config.slots_per_set();
     Demand {
         config,
         slots: (slots + config.ports.len()) as u64,
         limited: limits.map(u64::from).sum(),
-        fake_tls,
+        fake_tls: !files.domains.is_empty(),
     }
-}
-
-/// What fake TLS needs, if there are domains.
-fn fake_tls(
-    config: &Config,
-    domains: &[Domain],
-    ours: &[SocketAddr],
-    strangers: u32,
-) -> Result<Option<FakeTls>, Fatal> {
-    if domains.is_empty() {
-        return Ok(None);
-    }
-    let flags = (config.mask_proxy_protocol, config.mask_private);
-    let sites = Sites::new(domains, config.mask.as_ref(), flags, ours);
-    Ok(Some(FakeTls {
-        sites: Arc::new(sites.map_err(|LeadsBack(text)| Fatal(text))?),
-        skew: (config.skew_back.0, config.skew_ahead.0),
-        hybrid: !config.no_hybrid,
-        allow_plain: config.allow_plain,
-        any_sni: config.any_sni,
-        visitors: Visitors::new(strangers),
-    }))
 }
 
 /// A replay store of the machine's size, with what the file of --state remembers.
@@ -150,50 +120,19 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     Ok(Arc::new(replays))
 }
 
-/// The way to Telegram: middle mode with data centres, else direct mode.
-fn road(config: &Config, dcs: Option<Dcs>, table: Table, fallbacks: u32) -> Road {
-    let direct = Direct {
-        table,
-        source: config.source(),
-    };
-    let Some(dcs) = dcs else {
-        return Road::Direct(direct);
-    };
-    let middle = Middle {
-        dcs,
-        nat: NatRules(config.nat_rules.clone()),
-        ad_tag: config.ad_tag,
-    };
-    let fallback = config.has_fallback().then_some(Fallback {
-        direct,
-        clients: Gauge::new(),
-        most: fallbacks,
-    });
-    Road::Middle(middle, fallback)
-}
-
 /// To be called when the budget of buffers is set.
-fn rules(
-    config: &Config,
-    secrets: &Secrets,
-    tls: Option<FakeTls>,
-    road: Road,
-    capacity: &Capacity,
-) -> Result<Rules, Fatal> {
+fn lasting(config: &Config, capacity: &Capacity) -> Result<Lasting, Fatal> {
     let seed = sys::random_array().map_err(|e| Fatal(format!("no random bytes: {e}")))?;
     let caps = Caps {
         unproven: capacity.unauthenticated,
         held: buffers::strangers_share(),
         clients: capacity.clients,
     };
-    Ok(Rules {
+    Ok(Lasting {
         admission: Arc::new(Admission::new(caps, &seed)),
-        secrets: secrets.entries.iter().map(|entry| entry.secret).collect(),
-        tls,
         replays: replays(config, capacity.memory)?,
-        padded_only: config.padded_only,
-        clear: config.open,
-        road,
+        visitors: Arc::new(Visitors::new(capacity.strangers)),
+        fallbacks: (Arc::new(Gauge::new()), capacity.fallbacks),
     })
 }
 
@@ -217,7 +156,7 @@ fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
 
 fn start_threads(
     listeners: &[Arc<TcpListener>],
-    rules: &Arc<Rules>,
+    rules: &Arc<LiveRules>,
     requests: Sender<MainTask>,
 ) -> std::io::Result<()> {
     for listener in listeners {
@@ -226,7 +165,7 @@ fn start_threads(
         let run = move || while !threads::guarded(|| accept::run(&listener, &rules)) {};
         threads::spawn("accept", run)?;
     }
-    if let Some(tls) = &rules.tls {
+    if let Some(tls) = &rules.current().tls {
         let sites = tls.sites.clone();
         let run = move || while !threads::guarded(|| probe::run(&sites)) {};
         threads::spawn("mask", run)?;
@@ -262,12 +201,14 @@ fn watch_signals(requests: &Sender<MainTask>) {
 }
 
 /// Does what other threads ask for until the server is to stop.
-fn serve(inbox: &Receiver<MainTask>, rules: &Rules, dialer: Option<&Arc<Dialer>>) {
+fn serve(inbox: &Receiver<MainTask>, rules: &LiveRules, dialer: Option<&Arc<Dialer>>) {
     for request in inbox {
         let MainTask::StartSlot { set, slot } = request else {
             return;
         };
-        if let (Some(set), Some(dialer)) = (rules.sets().get(set), dialer)
+        let rules = rules.current();
+        let set = rules.sets().iter().find(|known| known.number == set);
+        if let (Some(set), Some(dialer)) = (set, dialer)
             && let Err(e) = slot::start_slot(set.clone(), slot, dialer.clone())
         {
             set.slot_failed();

@@ -2,18 +2,17 @@
 //! door; if it is not admitted, or no thread can be had, it is closed and counted.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 
 use mtproxy::limits::ACCEPT_PAUSE;
 
-use super::rules::Rules;
+use super::rules::LiveRules;
 use super::serve;
 use crate::base::gauge::Gauge;
 use crate::base::{log, net, threads};
 use crate::stats::{CLIENTS, STATS};
 
 /// Accepts connections until the listener is shut down.
-pub fn run(listener: &TcpListener, rules: &Arc<Rules>) {
+pub fn run(listener: &TcpListener, rules: &LiveRules) {
     let mut failing = false;
     loop {
         match net::accept(listener) {
@@ -35,13 +34,14 @@ pub fn run(listener: &TcpListener, rules: &Arc<Rules>) {
     }
 }
 
-fn admit(socket: TcpStream, peer: SocketAddr, rules: &Arc<Rules>) {
+fn admit(socket: TcpStream, peer: SocketAddr, rules: &LiveRules) {
     STATS.inbound_connections_accepted.add(1);
+    let rules = rules.current();
     let newcomer = match rules.admission.enter(socket, peer) {
         Ok(newcomer) => newcomer,
         Err(counter) => return counter.add(1),
     };
-    let (rules, place) = (rules.clone(), Gauge::enter(&CLIENTS));
+    let place = Gauge::enter(&CLIENTS);
     let job = move || {
         let _place = place;
         serve(&rules, newcomer);

@@ -81,7 +81,7 @@ fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
                 clients,
                 most,
             }) = fallback.as_ref().filter(|_| is_down)
-                && let Some(_place) = Gauge::try_enter(clients, *most)
+                && let Some(_place) = Gauge::try_enter(&**clients, *most)
             {
                 return direct.serve(socket, stream, guest);
             }

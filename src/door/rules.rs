@@ -1,4 +1,5 @@
-//! What is the same for every connection: who is let in, and which way clients go.
+//! What is the same for every connection: who is let in, and which way clients go. A reload replaces the rules
+//! ([`LiveRules`], one lock, held for a clone of a pointer); a connection keeps those that it began with.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::replay::Replays;
 use super::sites::Sites;
 use super::visitors::Visitors;
 use crate::base::gauge::Gauge;
+use crate::base::lock::Mutex;
 use crate::direct::Direct;
 use crate::middle::dcs::Set;
 use crate::middle::session::Middle;
@@ -46,7 +48,7 @@ pub struct Fallback {
     /// Their way.
     pub direct: Direct,
     /// Those that go it now, and how many may.
-    pub clients: Gauge,
+    pub clients: Arc<Gauge>,
     pub most: u32,
 }
 
@@ -63,7 +65,28 @@ pub struct FakeTls {
     /// --any-sni: the name that a client asks for doesn't matter.
     pub any_sni: bool,
     /// Who is shown the sites; at most --mask-max.
-    pub visitors: Visitors,
+    pub visitors: Arc<Visitors>,
+}
+
+/// The rules of now.
+pub struct LiveRules(Mutex<Arc<Rules>>);
+
+impl LiveRules {
+    /// Those at the start.
+    pub fn new(rules: Rules) -> LiveRules {
+        LiveRules(Mutex::new(Arc::new(rules)))
+    }
+
+    /// Those that a connection begins with now.
+    pub fn current(&self) -> Arc<Rules> {
+        self.0.lock().clone()
+    }
+
+    /// From now on connections begin with these.
+    #[allow(dead_code)] // a reload will
+    pub fn replace(&self, rules: Arc<Rules>) {
+        *self.0.lock() = rules;
+    }
 }
 
 impl Rules {

@@ -35,7 +35,7 @@ pub enum MainTask {
 
 /// A distinct set of targets.
 pub struct Set {
-    /// Its number, for the log.
+    /// Its number, which no other set has while the process lives.
     pub number: usize,
     /// The first of its data centres.
     pub dc: DcId,
@@ -72,6 +72,31 @@ pub struct Snapshot {
 }
 
 impl Set {
+    fn new(
+        (number, dc): (usize, DcId),
+        targets: Vec<SocketAddr>,
+        slots: usize,
+        start: &Sender<MainTask>,
+    ) -> Set {
+        let state = Mutex::new(State {
+            ready: Vec::new(),
+            started: 0,
+            waiting: 0,
+            stopped: false,
+            down_since: Instant::now(),
+            shown_down: false,
+        });
+        Set {
+            number,
+            dc,
+            targets,
+            slots,
+            state,
+            changed: Condvar::new(),
+            start: start.clone(),
+        }
+    }
+
     /// A connection for one more client: the ready one with the fewest. Waits for one at most
     /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
     pub fn acquire(&self, wait: Duration) -> Option<Arc<Link>> {
@@ -183,16 +208,26 @@ impl Set {
 pub struct Dcs {
     /// Every set once.
     pub sets: Vec<Arc<Set>>,
+    /// Data centres, and the places of their sets.
     clusters: Vec<(DcId, usize)>,
     default: DcId,
+    /// The number of the next set.
+    next: usize,
 }
 
 impl Dcs {
     /// The table of a configuration, with up to `slots` connections a set, to be started through
-    /// `start`.
-    pub fn new(config: &ConfigFile, slots: usize, start: &Sender<MainTask>) -> Dcs {
+    /// `start`. Sets of the table `before` whose targets are the same are kept, with their connections.
+    pub fn new(
+        config: &ConfigFile,
+        slots: usize,
+        start: &Sender<MainTask>,
+        before: Option<&Dcs>,
+    ) -> Dcs {
         let mut sets: Vec<Arc<Set>> = Vec::new();
         let mut clusters = Vec::new();
+        let kept = before.map_or(&[][..], |dcs| &dcs.sets);
+        let mut next = before.map_or(0, |dcs| dcs.next);
         for cluster in &config.clusters {
             let targets = distinct(&cluster.targets);
             // Neither holds an address twice.
@@ -200,40 +235,30 @@ impl Dcs {
                 let known = |target| set.targets.contains(target);
                 set.targets.len() == targets.len() && targets.iter().all(known)
             };
-            let number = sets.iter().position(same).unwrap_or(sets.len());
-            if number == sets.len() {
-                let state = Mutex::new(State {
-                    ready: Vec::new(),
-                    started: 0,
-                    waiting: 0,
-                    stopped: false,
-                    down_since: Instant::now(),
-                    shown_down: false,
+            let place = sets.iter().position(same).unwrap_or(sets.len());
+            if place == sets.len() {
+                let kept = kept.iter().find(|set| same(set));
+                let set = kept.cloned().unwrap_or_else(|| {
+                    next += 1;
+                    Arc::new(Set::new((next - 1, cluster.dc), targets, slots, start))
                 });
-                sets.push(Arc::new(Set {
-                    number,
-                    dc: cluster.dc,
-                    targets,
-                    slots,
-                    state,
-                    changed: Condvar::new(),
-                    start: start.clone(),
-                }));
+                sets.push(set);
             }
-            clusters.push((cluster.dc, number));
+            clusters.push((cluster.dc, place));
         }
         Dcs {
             sets,
             clusters,
             default: config.default_dc,
+            next,
         }
     }
 
     /// The set of a data centre: an exact match, else the default's (protocol.md 3.5).
     pub fn route(&self, dc: DcId) -> Option<&Arc<Set>> {
         let of = |id: DcId| self.clusters.iter().find(|(cluster, _)| *cluster == id);
-        let (_, number) = of(dc).or_else(|| of(self.default))?;
-        self.sets.get(*number)
+        let (_, place) = of(dc).or_else(|| of(self.default))?;
+        self.sets.get(*place)
     }
 
     /// The data centre of clients that name none.
@@ -275,7 +300,7 @@ mod tests {
             mtproxy::formats::config_file::parse("conf", text.as_bytes(), &mut |_, _| None)
                 .unwrap();
         let (send, receive) = unbounded();
-        (Dcs::new(&config, slots, &send), receive)
+        (Dcs::new(&config, slots, &send, None), receive)
     }
 
     fn link() -> Arc<Link> {
@@ -304,6 +329,31 @@ mod tests {
             (Some(0), Some(0), Some(0), Some(0), Some(0))
         );
         assert_eq!((number(5), number(-5)), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn a_set_whose_targets_stay_is_kept_and_no_number_comes_twice() {
+        let (first, tasks) = dcs(
+            "proxy_for 1 192.0.2.1:80; proxy_for 2 192.0.2.2:80; proxy_for 2 192.0.2.3:80;",
+            1,
+        );
+        let next = |text: &str, before: &Dcs| {
+            let mut none = |_: &str, _| None;
+            let parse = mtproxy::formats::config_file::parse;
+            let config = parse("conf", text.as_bytes(), &mut none).unwrap();
+            let (send, _) = unbounded();
+            Dcs::new(&config, 1, &send, Some(before))
+        };
+        let other = next(
+            "proxy_for 3 192.0.2.9:80; proxy_for 5 192.0.2.3:80; proxy_for 5 192.0.2.2:80;",
+            &first,
+        );
+        assert!(Arc::ptr_eq(&other.sets[1], &first.sets[1]));
+        assert_eq!((other.sets[0].number, other.sets[1].number), (2, 1));
+        assert!(Arc::ptr_eq(other.route(DcId(5)).unwrap(), &first.sets[1]));
+        let back = next("proxy_for 1 192.0.2.1:80;", &other);
+        assert_eq!(back.sets[0].number, 3);
+        assert!(tasks.try_recv().is_err());
     }
 
     #[test]

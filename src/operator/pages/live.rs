@@ -12,7 +12,7 @@ use mtproxy::proto::wire::decimal;
 
 use crate::base::buffers::{self, Usage};
 use crate::base::clock;
-use crate::door::rules::Rules;
+use crate::door::rules::{LiveRules, Rules};
 use crate::middle::{dcs::Snapshot, registry};
 use crate::operator::options::Config;
 use crate::operator::proc::{self, number_behind};
@@ -33,7 +33,7 @@ pub struct Facts {
     /// Telegram's proxy-secret.
     pub proxy_secret: Option<FileFacts>,
     /// The sets of middle proxies, and the handshakes that are remembered.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<LiveRules>,
     /// Clients at a time.
     pub most_clients: u32,
 }
@@ -68,6 +68,7 @@ impl FileFacts {
 /// The figures of one moment.
 pub struct Live<'a> {
     pub facts: &'a Facts,
+    pub rules: Arc<Rules>,
     /// When the figures were collected.
     pub begun: Instant,
     /// Milliseconds since the start.
@@ -95,13 +96,15 @@ impl Live<'_> {
         let status = proc::text("/proc/self/status");
         let kib = |name| number_behind(&status, name).unwrap_or(0) * 1024;
         let traffic = stats::all_traffic();
-        let sets = facts.rules.sets().iter();
+        let rules = facts.rules.current();
+        let sets = rules.sets().iter();
         let sets: Vec<Snapshot> = sets.map(|set| set.snapshot()).collect();
         let (up, down) = registry::queued();
         let links = sets.iter().flat_map(|set| &set.ready);
         let in_channels: usize = links.map(|link| link.queued()).sum();
         Live {
             facts,
+            rules,
             begun: Instant::now(),
             uptime: facts.started.elapsed().as_millis() as u64,
             cpu: cpu_of(&proc::text("/proc/self/stat")),

@@ -86,7 +86,7 @@ fn clients(text: &mut Text, live: &Live) {
         text.family("gauge", row.name, "", row.help);
         text.value(&row.value);
     }
-    let (entries, most) = live.facts.rules.replays.fill();
+    let (entries, most) = live.rules.replays.fill();
     families! { text:
         gauge replay_entries [] "accepted fake-TLS hellos and headers that are remembered"
             text.value(&entries);
@@ -160,12 +160,8 @@ fn by_secret(text: &mut Text, live: &Live) {
 }
 
 fn middle(text: &mut Text, live: &Live) {
-    let dcs = live
-        .facts
-        .rules
-        .sets()
-        .iter()
-        .map(|set| set.dc.0.to_string());
+    let sets = live.rules.sets().iter();
+    let dcs = sets.map(|set| set.dc.0.to_string());
     let sets: Vec<_> = dcs.zip(&live.sets).collect();
     let mut links = Vec::new();
     for (dc, set) in &sets {

@@ -92,7 +92,7 @@ fn configuration(page: &mut Page, live: &Live) {
     page.line("config_loaded_at", &file.map_or(0, |file| file.loaded_at));
     page.line("config_size", &file.map_or(0, |file| file.size));
     page.line("config_md5", &md5(file));
-    let clusters = match &live.facts.rules.road {
+    let clusters = match &live.rules.road {
         Road::Middle(middle, _) => middle.dcs.clusters(),
         Road::Direct(_) => 0,
     };
@@ -111,13 +111,8 @@ fn configuration(page: &mut Page, live: &Live) {
 }
 
 fn connections(page: &mut Page, live: &Live) {
-    let targets: usize = live
-        .facts
-        .rules
-        .sets()
-        .iter()
-        .map(|set| set.targets.len())
-        .sum();
+    let sets = live.rules.sets().iter();
+    let targets: usize = sets.map(|set| set.targets.len()).sum();
     let links: usize = live.sets.iter().map(|set| set.ready.len()).sum();
     let outbound = links as u64 + u64::from(DIRECT.value());
     let connections = live.clients + outbound;
