@@ -32,7 +32,7 @@ TELEGRAM := https://core.telegram.org
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run run-middle config test lint fmt audit bench static size test-static check cargo
+.PHONY: help build run run-middle config test lint fmt audit bench hostile static size test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -144,6 +144,12 @@ audit: cargo ## print what a review has to read: code lines by part, unsafe bloc
 
 bench: cargo ## measure on loopback beside a plain relay (BENCH_JSON=file writes the figures as JSON)
 	@cargo bench --locked --bench bench -- $(ARGS)
+
+hostile: cargo ## run the attacks at full size, with bystanders, and print a table (minutes)
+	@ulimit -Sn "$$(ulimit -Hn)"
+	cargo build --locked --release --bin mtproxy
+	MTPROXY_BIN="$${MTPROXY_BIN:-$(abspath $(TARGET_DIR))/release/mtproxy}" \
+	  cargo test --locked --test tests -- hostile:: --ignored --nocapture --test-threads=1
 
 static: ## build the static musl binary (TARGET=x86_64, aarch64, armv7, arm, mipsel, mips)
 	@tests/build-static.sh "$(TARGET)"

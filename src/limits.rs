@@ -110,6 +110,9 @@ pub const SOURCE_PLACES: usize = 64;
 pub const SOURCE_INTERVAL: Duration = Duration::from_millis(125);
 /// Connections of a source that may come at once.
 pub const SOURCE_BURST: u32 = 32;
+/// A connection that has sent nothing for longer than this is dropped before others: a client's first bytes
+/// come within a round trip, over a bad radio link, too.
+pub const FIRST_BYTES: Duration = Duration::from_secs(1);
 /// Places that are looked at to find the one that is dropped early.
 pub const DROP_SAMPLE: usize = 16;
 

@@ -6,7 +6,7 @@
 
 use crate::support::dc::{Behaviour, DataCentre};
 use crate::support::mask_site::MaskSite;
-use crate::support::programs::{are_there, not_tested, output};
+use crate::support::own_network;
 use crate::support::proxy::{Files, Proxy};
 use crate::support::rig::SECRET;
 use crate::support::sockets::{dial, expect_closed, free_address, read_to_end, say_and_end};
@@ -15,57 +15,24 @@ use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{Mode, Served, tls_dialer};
 use crate::support::vectors::to_hex;
 use crate::support::wait::{ANY_TEST, Watch};
-use std::env;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
 const NAME: &str = "mask.example";
 
-/// Set for the run inside.
-const INSIDE: &str = "MTPROXY_TESTS_NETWORK";
-
-/// True inside. Outside it runs the test of this name there, and checks that it passes.
+/// True inside a network whose name server is on this machine; see [`own_network`].
 fn in_a_network_of_its_own(test: &str) -> bool {
-    if env::var(INSIDE).is_ok() {
-        return true;
-    }
-    if !are_there(&["unshare", "ip"]) {
-        return false;
-    }
-    let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--net", "--mount", "sh", "-ec", script]);
-        command
-    };
     let files = Files::new();
     let resolver = files.write(
         "resolv.conf",
         b"nameserver 127.0.0.1\noptions timeout:2 attempts:5\n",
     );
     let hosts = files.write("hosts", b"127.0.0.1 localhost\n");
-    let set_up = format!(
-        "ip link set lo up; mount --bind {resolver} /etc/resolv.conf; mount --bind {hosts} /etc/hosts"
-    );
-    let tried = output(&mut unshare(&set_up), b"").expect("unshare");
-    if !tried.status.success() {
-        not_tested(&format!("no network of its own can be had: {tried:?}"));
-        return false;
-    }
-    let ourselves = env::current_exe().expect("this program");
-    let mut inside = unshare(&format!("{set_up}; exec \"$0\" \"$@\""));
-    inside
-        .arg(ourselves)
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1");
-    let output = output(&mut inside, b"").expect("unshare");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "inside: {said}\n{errors}");
-    assert!(said.contains("1 passed"), "inside: {said}");
-    false
+    let mounts =
+        format!("mount --bind {resolver} /etc/resolv.conf; mount --bind {hosts} /etc/hosts");
+    own_network::is_inside(test, &format!("ip link set lo up; {mounts}"))
 }
 
 /// A name server that says nothing until it is told an address for all names.

@@ -45,6 +45,7 @@ mod faketls_regressions_records;
 mod faketls_sites;
 mod faketls_strangers;
 mod flags;
+mod hostile;
 mod http_connections;
 mod http_transport;
 mod limits;

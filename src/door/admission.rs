@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
-use mtproxy::limits::{DROP_SAMPLE, SOURCE_BURST, SOURCE_INTERVAL, SOURCE_PLACES};
+use mtproxy::limits::{DROP_SAMPLE, FIRST_BYTES, SOURCE_BURST, SOURCE_INTERVAL, SOURCE_PLACES};
 
 use crate::base::buffers::{Account, Buffer};
 use crate::base::gauge::{self, Counter, Gauge};
@@ -63,7 +63,8 @@ struct Source {
     due: Instant,
 }
 
-/// How dispensable a connection is: whether it has sent nothing, how many come from its source, its age.
+/// How dispensable a connection is: whether it has been silent for too long, how many come from its source, its
+/// age.
 type Rank = (bool, usize, Duration);
 
 /// An accepted connection until it is known whose it is.
@@ -345,7 +346,8 @@ impl Table {
         let slot = self.slots.get(slot)?.as_ref()?;
         let of_source = self.of_source(slot.source) + usize::from(slot.source == newcomer.source);
         let age = newcomer.since.saturating_duration_since(slot.since);
-        Some((!slot.has_sent, of_source, age))
+        let is_silent = !slot.has_sent && age > FIRST_BYTES;
+        Some((is_silent, of_source, age))
     }
 
     /// Empties a slot.
@@ -447,6 +449,34 @@ mod tests {
         assert!(enter(&admission, "2001:db8:0:1::2").is_ok());
     }
 
+    /// For those that are there.
+    fn seconds_pass(admission: &Admission) {
+        for slot in admission.table.lock().slots.iter_mut().flatten() {
+            slot.since -= 5 * FIRST_BYTES;
+        }
+    }
+
+    #[test]
+    fn whoever_has_just_come_may_be_silent() {
+        let admission = admission(40, 9);
+        let mut flood = fill(&admission, 35);
+        for stranger in &mut flood {
+            // Some have been dropped for others.
+            let _ = stranger.has_sent();
+        }
+        seconds_pass(&admission);
+        let client = enter(&admission, "203.0.113.1").ok().unwrap();
+        let more: Vec<_> = (0..8)
+            .map(|n| enter(&admission, &format!("192.0.2.{n}")))
+            .collect();
+        assert!(more.iter().all(Result::is_ok));
+        assert!(
+            admission.table.lock().present() < 35 + 1 + 8,
+            "nobody was dropped"
+        );
+        assert!(client.into_stranger().is_ok(), "it was dropped");
+    }
+
     #[test]
     fn the_silent_of_the_greediest_source_go_first() {
         let admission = admission(40, 9);
@@ -457,6 +487,7 @@ mod tests {
         let greedy: Vec<_> = (0..30)
             .filter_map(|_| enter(&admission, "192.0.2.1").ok())
             .collect();
+        seconds_pass(&admission);
         for n in 0..200 {
             let newcomer = enter(&admission, &format!("203.0.113.{n}"));
             let mut newcomer = newcomer.ok().expect("somebody else goes");

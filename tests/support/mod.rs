@@ -18,6 +18,7 @@ pub mod middle_proxy;
 pub mod middle_wire;
 pub mod nginx;
 pub mod obfuscated2;
+pub mod own_network;
 pub mod programs;
 pub mod proxy;
 pub mod random;
