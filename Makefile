@@ -32,7 +32,7 @@ TELEGRAM := https://core.telegram.org
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run run-middle config test lint fmt audit bench hostile static size test-static check cargo
+.PHONY: help build run run-middle config test lint fmt audit bench hostile static size sbom reproducible dist test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -142,6 +142,10 @@ audit: cargo ## print what a review has to read: code lines by part, unsafe bloc
 	printf '%6d direct crates, %d packages locked of at most %d\n' $$(echo "$$names" | wc -l) "$$locked" $(LOCKED_MOST)
 	test "$$locked" -le $(LOCKED_MOST)
 
+	cargo tree --locked -e normal --prefix none --format '{p}|{l}' | sed 's/ (\*)$$//; s/ ([^)]*)|/|/' | sort -u |
+	  awk -F'|' '{ printf "  %-34s %s\n", $$1, $$2 }'
+	if cargo audit --version >/dev/null 2>&1; then cargo audit; else echo "known advisories: not looked up, cargo-audit is not here"; fi
+
 bench: cargo ## measure on loopback beside a plain relay (BENCH_JSON=file writes the figures as JSON)
 	@cargo bench --locked --bench bench -- $(ARGS)
 
@@ -167,6 +171,25 @@ size: static ## build the static binary and compare with the bounds, other built
 	  echo "make size: too large (the bounds are for a std without backtraces, see tests/build-static.sh)" >&2
 	  exit 1
 	fi
+
+sbom: cargo ## write target/sbom.json, the list of crates with versions, licences and checksums (CycloneDX)
+	@tests/sbom.sh >"$(TARGET_DIR)/sbom.json"
+
+reproducible: ## build the static binary twice, in different folders, and compare (TARGET=...)
+	@tests/reproducible.sh "$(TARGET)"
+
+DIST_TARGETS := x86_64 aarch64 armv7 arm mipsel mips
+dist: sbom ## put the static binaries of all targets, SHA256SUMS and the list of crates into target/dist
+	@rm -rf "$(TARGET_DIR)/dist"
+	mkdir -p "$(TARGET_DIR)/dist"
+	for target in $(DIST_TARGETS); do
+	  file=$$(tests/build-static.sh "$$target" | sed -n '$$s/: .*//p')
+	  cp "$$file" "$(TARGET_DIR)/dist/mtproxy-$$target"
+	done
+	cp "$(TARGET_DIR)/sbom.json" "$(TARGET_DIR)/dist/"
+	cd "$(TARGET_DIR)/dist"
+	sha256sum mtproxy-* sbom.json >SHA256SUMS
+	cat SHA256SUMS
 
 test-static: cargo static ## run the short end-to-end tests against the static binary (TARGET=..., RUNNER=...)
 	@if [ -n "$(RUNNER)" ] && ! command -v "$(RUNNER)" >/dev/null; then

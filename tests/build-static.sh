@@ -127,6 +127,10 @@ WRAPPER
   chmod +x "$LINKER.new"
   mv "$LINKER.new" "$LINKER"
 fi
+# The same bytes in every folder and for every user (tests/reproducible.sh): messages of a panic name source files.
+HOME_OF_CARGO=${CARGO_HOME:-${HOME:-/root}/.cargo}
+SYSROOT=$(${RUSTC:-rustc} --print sysroot)
+FLAGS="$FLAGS --remap-path-prefix=$PWD=. --remap-path-prefix=$HOME_OF_CARGO/registry/src= --remap-path-prefix=$SYSROOT="
 NAME=$(tr a-z- A-Z_ <<<"$TRIPLE")
 export "CARGO_TARGET_${NAME}_RUSTFLAGS=$FLAGS"
 [ -z "$LINKER" ] || export "CARGO_TARGET_${NAME}_LINKER=$LINKER"
