@@ -31,7 +31,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let mut files = load::read(&config, &requests, None)?;
     let dcs = files.dcs.as_ref();
     let served = dcs.map_or_else(|| files.table.served(), Dcs::served);
-    stats::set_up(&files.secrets.entries, served);
+    stats::set_served(served);
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;

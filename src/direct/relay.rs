@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn traffic() -> &'static Traffic {
-        crate::stats::traffic_of(0, DcId(2), Some(Transport::Abridged))
+        crate::stats::traffic_of(&crate::stats::OPEN, DcId(2), Some(Transport::Abridged))
     }
 
     /// Relays a client whose stream is cipher 1, over a stream to the data centre of cipher 2.

@@ -12,7 +12,7 @@ use mtproxy::limits::{LIMIT_SILENCE, LIMIT_WAIT};
 
 use crate::base::lock::{self, Mutex};
 use crate::base::sys;
-use crate::stats::{self, STATS};
+use crate::stats::{Account, STATS};
 
 /// Those that are connected.
 static LISTED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
@@ -20,7 +20,7 @@ static LISTED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 static LEFT: Condvar = Condvar::new();
 
 struct Entry {
-    secret: usize,
+    account: &'static Account,
     /// A second descriptor of its connection.
     socket: TcpStream,
 }
@@ -30,16 +30,21 @@ pub struct Listed(RawFd);
 
 /// Lists a client if its secret has a limit. At the limit, room is made for it if somebody can give way.
 #[inline(never)] // an idle client's thread keeps the stack of what is inlined
-pub fn enter(secret: usize, socket: &TcpStream) -> Option<Listed> {
-    let limit = stats::labels().get(secret)?.limit?;
-    list((secret, limit as usize), LIMIT_SILENCE, socket)
+pub fn enter(account: &'static Account, socket: &TcpStream) -> Option<Listed> {
+    account
+        .limit()
+        .and_then(|limit| list((account, limit as usize), LIMIT_SILENCE, socket))
 }
 
-fn list((secret, limit): (usize, usize), long: Duration, socket: &TcpStream) -> Option<Listed> {
+fn list(
+    (account, limit): (&'static Account, usize),
+    long: Duration,
+    socket: &TcpStream,
+) -> Option<Listed> {
     let socket = socket.try_clone().ok()?;
     let id = socket.as_raw_fd();
     let mut listed = LISTED.lock();
-    let of_secret = |entry: &&Entry| entry.secret == secret;
+    let of_secret = |entry: &&Entry| std::ptr::eq(entry.account, account);
     if listed.iter().filter(of_secret).count() >= limit {
         let silent = listed
             .iter()
@@ -53,7 +58,7 @@ fn list((secret, limit): (usize, usize), long: Duration, socket: &TcpStream) -> 
             listed = lock::wait_while(&LEFT, listed, LIMIT_WAIT, full);
         }
     }
-    listed.push(Entry { secret, socket });
+    listed.push(Entry { account, socket });
     Some(Listed(id))
 }
 
@@ -73,6 +78,7 @@ impl Drop for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::OPEN;
     use std::io::Write;
     use std::net::TcpListener;
     use std::thread;
@@ -84,7 +90,7 @@ mod tests {
             let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             (listener.accept().unwrap().0, far)
         };
-        let secret = (usize::MAX, 2);
+        let secret = (&OPEN, 2);
         let enter =
             |long: u64, socket: &TcpStream| list(secret, Duration::from_millis(long), socket);
         let ((silent, _far), (speaks, mut far), (new, _new_far)) = (pair(), pair(), pair());
@@ -110,7 +116,7 @@ mod tests {
         assert!(begun.elapsed() < LIMIT_WAIT);
         leaving.join().unwrap();
         let mut listed = LISTED.lock();
-        listed.retain(|entry| entry.secret == secret.0);
+        listed.retain(|entry| std::ptr::eq(entry.account, secret.0));
         assert_eq!(listed.len(), 2);
         assert!(!is_closed(&speaks));
     }

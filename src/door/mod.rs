@@ -66,9 +66,9 @@ fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
         Err(reason) => return reason.counted(),
     };
     let accepted = &stream.layers.accepted;
-    let _listed = limited::enter(accepted.secret_index, &socket);
-    let Some(guest) = Guest::enter(accepted.secret_index, accepted.dc, Some(accepted.transport))
-    else {
+    let account = rules.account(accepted.secret_index);
+    let _listed = limited::enter(account, &socket);
+    let Some(guest) = Guest::enter(account, accepted.dc, Some(accepted.transport)) else {
         return Close::SecretFull.counted();
     };
     match &rules.road {

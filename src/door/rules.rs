@@ -16,6 +16,7 @@ use crate::base::lock::Mutex;
 use crate::direct::Direct;
 use crate::middle::dcs::Set;
 use crate::middle::session::Middle;
+use crate::stats::{Account, OPEN};
 
 /// The rules of the house.
 pub struct Rules {
@@ -23,6 +24,8 @@ pub struct Rules {
     pub admission: Arc<Admission>,
     /// Secrets of -S; empty: everybody is let in, with raw keys.
     pub secrets: Vec<Secret>,
+    /// Their accounts, in the same order.
+    pub accounts: Vec<&'static Account>,
     /// -D: fake TLS, and what is needed for it.
     pub tls: Option<FakeTls>,
     /// ClientHellos and headers that were accepted.
@@ -90,6 +93,11 @@ impl LiveRules {
 }
 
 impl Rules {
+    /// The account of the secret at this position.
+    pub fn account(&self, secret: usize) -> &'static Account {
+        self.accounts.get(secret).copied().unwrap_or(&OPEN)
+    }
+
     /// The data centre of clients that name none.
     pub fn default_dc(&self) -> DcId {
         match &self.road {

@@ -31,7 +31,7 @@ use crate::base::gauge::{Gauge, Place};
 use crate::base::http::{Input, NoHead};
 use crate::base::lock::Mutex;
 use crate::base::net;
-use crate::stats::{Close, Guest, PENDING, STATS};
+use crate::stats::{Close, Guest, OPEN, PENDING, STATS};
 use crate::stream;
 
 /// How far a connection's first request has come: its first `len` bytes are in `small`.
@@ -62,7 +62,7 @@ pub fn refuse(socket: &TcpStream, first: FirstRequest) -> Close {
 #[inline(never)] // an idle client's thread keeps the deepest stack that it ever used
 pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) -> Close {
     let dc = road.dcs.default_dc();
-    let Some(guest) = Guest::enter(0, dc, None) else {
+    let Some(guest) = Guest::enter(&OPEN, dc, None) else {
         return Close::SecretFull.counted();
     };
     let set = road.dcs.route(dc);

@@ -317,7 +317,8 @@ mod tests {
             }),
             false,
         );
-        let traffic = crate::stats::traffic_of(0, DcId(1), Some(Transport::Abridged));
+        let traffic =
+            crate::stats::traffic_of(&crate::stats::OPEN, DcId(1), Some(Transport::Abridged));
         insert(socket, traffic, outbox).unwrap()
     }
 

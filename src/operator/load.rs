@@ -19,6 +19,7 @@ use crate::middle::{nat::NatRules, session::Middle};
 use crate::operator::access::{self, Secrets};
 use crate::operator::pages::FileFacts;
 use crate::operator::{Fatal, options::Config, start};
+use crate::stats::Account;
 
 /// What stands in files, and what names are resolved to.
 pub struct Files {
@@ -86,10 +87,11 @@ pub fn rules(config: &Config, files: Files, sites: Option<Arc<Sites>>, lasting: 
         any_sni: config.any_sni,
         visitors: lasting.visitors.clone(),
     });
-    let entries = files.secrets.entries.iter();
+    let entries = &files.secrets.entries;
     Rules {
         admission: lasting.admission.clone(),
-        secrets: entries.map(|entry| entry.secret).collect(),
+        secrets: entries.iter().map(|entry| entry.secret).collect(),
+        accounts: entries.iter().map(Account::of).collect(),
         tls,
         replays: lasting.replays.clone(),
         padded_only: config.padded_only,

@@ -18,7 +18,7 @@ pub struct Secret([u8; 16]);
 
 impl Secret {
     /// From its bytes.
-    pub fn new(bytes: [u8; 16]) -> Secret {
+    pub const fn new(bytes: [u8; 16]) -> Secret {
         Secret(bytes)
     }
 

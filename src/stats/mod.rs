@@ -3,6 +3,7 @@
 //! are made of the rows. What is counted by secret and data centre is in `traffic`, times in `times`;
 //! each has one short lock around its list.
 
+mod account;
 mod close;
 mod row;
 mod times;
@@ -13,13 +14,14 @@ use std::fmt::Write;
 use crate::base::gauge::{Counter, Gauge};
 use crate::base::threads;
 
+pub use account::{Account, OPEN};
 pub use close::Close;
 pub use row::Row;
 use row::add;
 pub use times::{Dials, Histogram, all_dials, dials};
 #[cfg(test)]
 pub use traffic::of as traffic_of;
-pub use traffic::{Figure, Guest, Label, Traffic, all as all_traffic, labels, set_up, sum};
+pub use traffic::{Figure, Guest, Traffic, all as all_traffic, set_served, sum};
 
 macro_rules! counters {
     ($($name:ident: $help:literal $(refusal $reason:literal)?,)*) => {

@@ -5,11 +5,9 @@
 //!
 //! Combinations are bounded: ids that are not served count for the data centre that serves them.
 
-use std::sync::OnceLock;
-
-use mtproxy::formats::secret::SecretEntry;
 use mtproxy::proto::{transport::Transport, wire::DcId};
 
+use super::account::Account;
 use super::close::Close;
 use super::row::{Row, add};
 use crate::base::gauge::{Counter, Gauge, Place};
@@ -19,8 +17,8 @@ macro_rules! traffic {
     ($($field:ident $name:ident: $help:literal,)*) => {
         /// Clients of one secret, data centre and transport.
         pub struct Traffic {
-            /// The number of their secret, from 0 on.
-            pub secret: usize,
+            /// The account of their secret.
+            pub account: &'static Account,
             /// The data centre that serves them.
             pub dc: DcId,
             /// How they frame packets; None over HTTP.
@@ -31,8 +29,12 @@ macro_rules! traffic {
         }
 
         impl Traffic {
-            const fn new(secret: usize, dc: DcId, transport: Option<Transport>) -> Traffic {
-                Traffic { secret, dc, transport, open: Gauge::new(), $($field: Counter::new(),)* }
+            const fn new(
+                account: &'static Account,
+                dc: DcId,
+                transport: Option<Transport>,
+            ) -> Traffic {
+                Traffic { account, dc, transport, open: Gauge::new(), $($field: Counter::new(),)* }
             }
         }
 
@@ -63,6 +65,11 @@ traffic! {
 pub type Figure = fn(&Traffic) -> u64;
 
 impl Traffic {
+    /// Whether it is of this account.
+    pub fn is_of(&self, account: &Account) -> bool {
+        std::ptr::eq(self.account, account)
+    }
+
     /// Bytes upwards, whatever the road.
     pub fn up_bytes(&self) -> u64 {
         self.query_bytes.value() + self.direct_up_bytes.value()
@@ -81,48 +88,13 @@ pub fn sum(all: &[&Traffic], fits: &dyn Fn(&Traffic) -> bool, figure: Figure) ->
     fitting.map(|traffic| figure(traffic)).sum()
 }
 
-/// A secret, and who uses it.
-pub struct Label {
-    /// Its label; may be empty.
-    pub name: String,
-    /// How many clients it admits at a time.
-    pub limit: Option<u32>,
-    /// How many are connected now.
-    pub open: Gauge,
-    /// Clients refused because of the limit.
-    pub refused: Counter,
-}
-
-/// What clients are told apart by.
-struct Known {
-    labels: Vec<Label>,
-    served: Vec<DcId>,
-    default: DcId,
-}
-
-static KNOWN: OnceLock<Known> = OnceLock::new();
+/// The data centres that are served, and which of them serves clients of all others.
+static SERVED: Mutex<(Vec<DcId>, DcId)> = Mutex::new((Vec::new(), DcId(0)));
 static ALL: Mutex<Vec<&Traffic>> = Mutex::new(Vec::new());
 
-/// Says what secrets there are, in their order, which data centres are served, and which of them
-/// serves clients of all others. To be called once, before the first client.
-pub fn set_up(secrets: &[SecretEntry], (served, default): (Vec<DcId>, DcId)) {
-    let label = |entry: &SecretEntry| Label {
-        name: entry.label.clone().unwrap_or_default(),
-        limit: entry.limit,
-        open: Gauge::new(),
-        refused: Counter::new(),
-    };
-    let labels = secrets.iter().map(label).collect();
-    let _ = KNOWN.set(Known {
-        labels,
-        served,
-        default,
-    });
-}
-
-/// The secrets, in their order.
-pub fn labels() -> &'static [Label] {
-    KNOWN.get().map_or(&[], |known| &known.labels)
+/// Says which data centres are served, and which of them serves clients of all others.
+pub fn set_served(served: (Vec<DcId>, DcId)) {
+    *SERVED.lock() = served;
 }
 
 /// Every combination that occurred so far.
@@ -131,19 +103,25 @@ pub fn all() -> Vec<&'static Traffic> {
 }
 
 /// The counters of a combination.
-pub fn of(secret: usize, dc: DcId, transport: Option<Transport>) -> &'static Traffic {
-    let dc = match KNOWN.get() {
-        Some(known) if !known.served.contains(&dc) => known.default,
-        _ => dc,
-    };
+pub fn of(account: &'static Account, dc: DcId, transport: Option<Transport>) -> &'static Traffic {
+    let dc = served(dc);
     let mut all = ALL.lock();
-    let same = |t: &&&Traffic| t.secret == secret && t.dc == dc && t.transport == transport;
+    let same = |t: &&&Traffic| t.is_of(account) && t.dc == dc && t.transport == transport;
     if let Some(traffic) = all.iter().find(same) {
         return traffic;
     }
-    let traffic = Box::leak(Box::new(Traffic::new(secret, dc, transport)));
+    let traffic = Box::leak(Box::new(Traffic::new(account, dc, transport)));
     all.push(traffic);
     traffic
+}
+
+/// The data centre that serves clients of this one.
+fn served(dc: DcId) -> DcId {
+    let served = SERVED.lock();
+    match served.0.is_empty() || served.0.contains(&dc) {
+        true => dc,
+        false => served.1,
+    }
 }
 
 /// A client that has proven a secret, counted among those of its secret and of its combination until it
@@ -152,28 +130,28 @@ pub struct Guest {
     /// Counts what it moves.
     pub traffic: &'static Traffic,
     is_counted: bool,
-    _places: (Option<Place<&'static Gauge>>, Place<&'static Gauge>),
+    _places: [Place<&'static Gauge>; 2],
 }
 
 impl Guest {
-    /// Enters; None, and counted as refused, if the secret's limit of clients is reached. Where no secret
-    /// is set, all clients are of secret 0.
+    /// Enters; None, and counted as refused, if the account's limit of clients is reached.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
-    pub fn enter(secret: usize, dc: DcId, transport: Option<Transport>) -> Option<Guest> {
-        let mut place = None;
-        if let Some(label) = labels().get(secret) {
-            place = Gauge::try_enter(&label.open, label.limit.unwrap_or(u32::MAX));
-            if place.is_none() {
-                label.refused.add(1);
-                return None;
-            }
-        }
-        let traffic = of(secret, dc, transport);
+    pub fn enter(
+        account: &'static Account,
+        dc: DcId,
+        transport: Option<Transport>,
+    ) -> Option<Guest> {
+        let Some(place) = Gauge::try_enter(&account.open, account.limit().unwrap_or(u32::MAX))
+        else {
+            account.refused.add(1);
+            return None;
+        };
+        let traffic = of(account, dc, transport);
         traffic.clients.add(1);
         Some(Guest {
             traffic,
             is_counted: false,
-            _places: (place, Gauge::enter(&traffic.open)),
+            _places: [place, Gauge::enter(&traffic.open)],
         })
     }
 
@@ -195,19 +173,20 @@ impl Drop for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mtproxy::formats::secret::SecretEntry;
 
     #[test]
     fn guests_come_and_go_and_a_limit_holds() {
         let key = "00112233445566778899aabbccddeeff";
         let entries =
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
-        set_up(&entries, (vec![DcId(1), DcId(2)], DcId(2)));
-        let enter = |dc| Guest::enter(1, DcId(dc), Some(Transport::Abridged));
+        set_served((vec![DcId(1), DcId(2)], DcId(2)));
+        let [nameless, bob] = [0, 1].map(|i| Account::of(&entries[i]));
+        let enter = |dc| Guest::enter(bob, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
-        let bob = &labels()[1];
         assert!(enter(1).is_none());
-        assert_eq!((bob.name.as_str(), bob.refused.value()), ("bob", 1));
+        assert_eq!((bob.label.as_str(), bob.refused.value()), ("bob", 1));
         drop(first);
         assert_eq!(bob.open.value(), 1);
         let third = enter(-300).unwrap();
@@ -222,8 +201,16 @@ mod tests {
         );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
-            .map(|_| Guest::enter(0, DcId(2), Some(Transport::Abridged)).unwrap())
+            .map(|_| Guest::enter(nameless, DcId(2), Some(Transport::Abridged)).unwrap())
             .collect();
-        assert_eq!(labels()[0].open.value(), many.len() as u32);
+        assert_eq!(nameless.open.value(), many.len() as u32);
+        // A reload finds both again, and gives Bob a place more.
+        let again = SecretEntry::parse("ffffffffffffffffffffffffffffffff:bob:3").unwrap();
+        let _third = {
+            assert!(std::ptr::eq(Account::of(&again), bob) && bob.limit() == Some(3));
+            enter(1).unwrap()
+        };
+        assert!(std::ptr::eq(Account::of(&entries[0]), nameless));
+        assert!(enter(1).is_none());
     }
 }

@@ -14,7 +14,7 @@ use super::exposition::{Text, millionths, thousandths};
 use super::live::{Live, open};
 use crate::base::threads;
 use crate::operator::proc::{self, number_behind};
-use crate::stats::{self, Close, Traffic};
+use crate::stats::{self, Account, Close, Traffic};
 
 /// Writes families. A row is kind, name, labels, help, and what writes the samples.
 macro_rules! families {
@@ -136,25 +136,25 @@ fn by_dc(text: &mut Text, live: &Live) {
 }
 
 fn by_secret(text: &mut Text, live: &Live) {
-    let each = |text: &mut Text, direction: &str, figure: &dyn Fn(usize, &stats::Label) -> u64| {
-        for (number, label) in stats::labels().iter().enumerate() {
-            let labels = [&(number + 1).to_string(), label.name.as_str(), direction];
-            text.sample(&labels, &figure(number, label));
+    let each = |text: &mut Text, direction: &str, figure: &dyn Fn(&'static Account) -> u64| {
+        for (number, account) in (1..).zip(&live.rules.accounts) {
+            let labels = [&format!("{number}"), account.label.as_str(), direction];
+            text.sample(&labels, &figure(account));
         }
     };
-    let sum = |secret, figure| live.sum(&|t| t.secret == secret, figure);
+    let sum = |account, figure| live.sum(&|t| t.is_of(account), figure);
     families! { text:
         gauge secret_connections [secret label] "clients connected, by secret"
-            each(text, "", &|_, label| label.open.value().into());
+            each(text, "", &|account| account.open.value().into());
         gauge secret_connections_limit [secret label] "clients that may be; 0: no limit"
-            each(text, "", &|_, label| label.limit.unwrap_or(0).into());
+            each(text, "", &|account| account.limit().unwrap_or(0).into());
         counter secret_clients [secret label] "clients whose handshake was accepted, by secret"
-            each(text, "", &|secret, _| sum(secret, |t| t.clients.value()));
+            each(text, "", &|account| sum(account, |t| t.clients.value()));
         counter secret_refusals [secret label] "clients refused because of that limit"
-            each(text, "", &|_, label| label.refused.value());
+            each(text, "", &|account| account.refused.value());
         counter secret_bytes [secret label direction] "bytes of clients, by secret" {
-            each(text, "up", &|secret, _| sum(secret, Traffic::up_bytes));
-            each(text, "down", &|secret, _| sum(secret, Traffic::down_bytes));
+            each(text, "up", &|account| sum(account, Traffic::up_bytes));
+            each(text, "down", &|account| sum(account, Traffic::down_bytes));
         };
     }
 }

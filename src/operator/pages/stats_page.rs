@@ -178,13 +178,13 @@ fn own(page: &mut Page, live: &Live) {
     for row in Close::rows() {
         page.line(&["closed_", row.name].concat(), &row.value);
     }
-    for (number, label) in (1..).zip(stats::labels()) {
+    for (number, account) in (1..).zip(&live.rules.accounts) {
         let mut line = |what: &str, value: &dyn Display| {
             page.line(&format!("secret_{number}_{what}"), value);
         };
-        line("label", &label.name);
-        line("connections", &label.open.value());
-        line("refused", &label.refused.value());
+        line("label", &account.label);
+        line("connections", &account.open.value());
+        line("refused", &account.refused.value());
     }
 }
 
