@@ -10,7 +10,7 @@
 //! | **[`crypto`]** | **thin layers over the dependency crates** |
 //! | [`crypto::ctr`], [`crypto::cbc`] | AES-256 streams: of clients, of middle proxies |
 //! | [`crypto::crc32`] | both checksums of middle proxies' frames |
-//! | [`crypto::middle_key`] | the keys of a middle-proxy connection |
+//! | [`crypto::middle_key`], [`crypto::dh`] | the keys of a middle-proxy connection; Diffie-Hellman for them |
 //! | [`crypto::random`] | random padding from a seed |
 //! | **[`proto`]** | **wire forms: bytes of strangers, clients, sites and Telegram** |
 //! | [`proto::wire`] | bounded reader and writer, newtypes |
@@ -54,6 +54,7 @@ pub mod crypto {
     pub mod cbc;
     pub mod crc32;
     pub mod ctr;
+    pub mod dh;
     pub mod middle_key;
     pub mod random;
     pub mod wipe;

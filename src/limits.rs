@@ -206,7 +206,9 @@ pub const BACKEND_KEEPALIVE_PROBES: u32 = 5;
 pub const BACKEND_PING_GRACE: Duration = Duration::from_secs(20);
 /// Default interval of pings. C: never pings.
 pub const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// Most that -T may give.
+/// Less that -T gives is taken as this: more pings would only cost both sides.
+pub const MIN_PING_INTERVAL: Duration = Duration::from_secs(1);
+/// More that -T gives is taken as this.
 pub const MAX_PING_INTERVAL: Duration = Duration::from_secs(3600);
 /// First wait after a failed round of dialling (protocol.md 6.5). C: the same.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

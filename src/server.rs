@@ -27,6 +27,7 @@ use crate::stats;
 pub fn run(config: Config) -> Result<(), Fatal> {
     let (started, start_time) = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
+    let (log_file, starter) = start::background(&config)?;
     let (requests, inbox) = unbounded();
     let mut files = load::read(&config, &requests, None)?;
     let dcs = files.dcs.as_ref();
@@ -57,7 +58,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     links::show_at_start(&config, &files.secrets, port);
 
     sys::block_signals();
-    log::start().map_err(no_thread)?;
+    log::start(log_file).map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let config_file = files.config_file.take();
     let rules = load::rules(&config, files, sites, &lasting(&config, &capacity)?);
@@ -77,7 +78,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         pages::start(&stats_sockets, facts).map_err(no_thread)?;
     }
     start_threads(&listeners, &rules, requests).map_err(no_thread)?;
-    log::say(format_args!("ready"));
+    start::ready(starter)?;
     serve(&inbox, &rules, dialer.as_ref());
     stop(&listeners, &rules.current());
     Ok(())
@@ -127,6 +128,7 @@ fn lasting(config: &Config, capacity: &Capacity) -> Result<Lasting, Fatal> {
         unproven: capacity.unauthenticated,
         held: buffers::strangers_share(),
         clients: capacity.clients,
+        per_second: config.accept_rate,
     };
     Ok(Lasting {
         admission: Arc::new(Admission::new(caps, &seed)),
@@ -148,6 +150,7 @@ fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
         secret,
         source: config.source(),
         nat: NatRules(config.nat_rules.clone()),
+        force_dh: config.force_dh,
         ping_interval: config.ping_interval(),
         checksums: sys::checksums(),
         start_time: clock::unix() as u32,
@@ -185,6 +188,8 @@ fn watch_signals(requests: &Sender<MainTask>) {
                 // There is always room; `send`, which could wait, is a lot of code.
                 let _ = requests.try_send(MainTask::Stop);
             }
+            Some(Signal::Reopen) if log::reopen() => {}
+            Some(Signal::Reopen) => log::event(format_args!("signal_ignored name=SIGUSR1")),
             Some(Signal::Ignored(name)) => log::event(format_args!("signal_ignored name={name}")),
             None => {}
         }

@@ -5,10 +5,17 @@
 //! writes them, out of a bounded queue: standard error may be a pipe that nobody reads or a terminal
 //! that is held by Ctrl-S, and nobody who serves waits for that. Lines that don't fit are dropped and
 //! counted; the count is logged once the queue is empty again.
+//!
+//! With -l the thread writes to a file, which it opens anew on [`reopen`]. What was said before it started
+//! is on standard error and, through the queue, in the file.
 
 use std::fmt::{Arguments, Write as _};
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::PanicHookInfo;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use mtproxy::formats::date::Moment;
@@ -22,6 +29,10 @@ static VERBOSITY: AtomicU32 = AtomicU32::new(0);
 static QUEUE: Queue<String> = Queue::new();
 /// There is one.
 static STARTED: AtomicBool = AtomicBool::new(false);
+/// -l
+static FILE: OnceLock<PathBuf> = OnceLock::new();
+/// The file is to be opened anew.
+static REOPEN: AtomicBool = AtomicBool::new(false);
 /// Lines that found no room since this was last logged.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 
@@ -30,16 +41,44 @@ pub fn set_verbosity(level: u32) {
     VERBOSITY.store(level, Ordering::Relaxed);
 }
 
-/// From now on lines are written by a thread of their own.
-pub fn start() -> io::Result<()> {
-    threads::spawn("log", || write_lines(&QUEUE, &mut io::stderr()))?;
+/// Opens a file of -l.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).open(path)
+}
+
+/// Lines are to go to this file, once there is the thread that writes them.
+pub fn set_file(path: &Path) {
+    let _ = FILE.set(path.into());
+}
+
+/// From now on lines are written by a thread of their own, to this file or to standard error.
+pub fn start(file: Option<File>) -> io::Result<()> {
+    let out: Box<dyn io::Write + Send> = match file {
+        Some(file) => Box::new(file),
+        None => Box::new(io::stderr()),
+    };
+    threads::spawn("log", || write_lines(&QUEUE, out))?;
     STARTED.store(true, Ordering::Relaxed);
     Ok(())
 }
 
+/// Has the file of -l opened anew, by the log's thread; false if there is none.
+pub fn reopen() -> bool {
+    if FILE.get().is_none() {
+        return false;
+    }
+    REOPEN.store(true, Ordering::Relaxed);
+    // Wakes the thread. If there is no room, it is awake.
+    QUEUE.push(String::new(), LOG_LINES);
+    true
+}
+
 /// Waits until everything is written, but not for long: nobody may be reading.
 pub fn flush() {
-    QUEUE.wait_done(LOG_FLUSH);
+    if STARTED.load(Ordering::Relaxed) {
+        QUEUE.wait_done(LOG_FLUSH);
+    }
 }
 
 /// Logs an event that an operator wants to know of.
@@ -91,18 +130,33 @@ fn stamped(what: Arguments) -> String {
 fn line(text: String) {
     if !STARTED.load(Ordering::Relaxed) {
         write(&mut io::stderr(), &text);
+        if FILE.get().is_some() {
+            QUEUE.push(text, LOG_LINES);
+        }
     } else if !QUEUE.push(text, LOG_LINES) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The log's thread.
-fn write_lines(queue: &Queue<String>, out: &mut dyn io::Write) {
+fn write_lines(queue: &Queue<String>, mut out: Box<dyn io::Write + Send>) {
     while let Some(lines) = queue.take() {
-        lines.iter().for_each(|line| write(out, line));
+        if REOPEN.swap(false, Ordering::Relaxed)
+            && let Some(path) = FILE.get()
+        {
+            match open(path) {
+                Ok(file) => out = Box::new(file),
+                Err(e) => {
+                    let what = format_args!("log_not_reopened file={path:?} error=\"{e}\"");
+                    write(&mut out, &stamped(what));
+                }
+            }
+        }
+        lines.iter().for_each(|line| write(&mut out, line));
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            write(out, &stamped(format_args!("log_dropped lines={dropped}")));
+            let what = format_args!("log_dropped lines={dropped}");
+            write(&mut out, &stamped(what));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Keys of a middle-proxy connection (protocol.md 6.3): MD5 and SHA-1 over a string that holds both
-//! nonces, both addresses as each end sees itself, and Telegram's whole proxy-secret.
+//! nonces, both addresses as each end sees itself, and Telegram's whole proxy-secret; with --force-dh also a
+//! Diffie-Hellman value, which goes over the string from its beginning.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,6 +8,7 @@ use md5::{Digest, Md5};
 use sha1::Sha1;
 
 use crate::crypto::ctr::StreamKey;
+use crate::crypto::dh::Shared;
 use crate::crypto::wipe::wipe;
 
 /// What both ends know after the nonces have been exchanged.
@@ -23,6 +25,8 @@ pub struct KeyInputs<'a> {
     pub client: SocketAddr,
     /// The whole proxy-secret file.
     pub secret: &'a [u8],
+    /// With Diffie-Hellman, what it gave.
+    pub shared: Option<&'a Shared>,
 }
 
 /// Keys of both directions.
@@ -77,6 +81,11 @@ fn key_string(inputs: &KeyInputs, who: &[u8; 6]) -> Vec<u8> {
         s.extend(server.octets());
     }
     s.extend(inputs.client_nonce);
+    if let Some(Shared(shared)) = inputs.shared {
+        let behind = shared.get(s.len()..).unwrap_or_default();
+        s.iter_mut().zip(shared).for_each(|(s, byte)| *s ^= byte);
+        s.extend(behind);
+    }
     s
 }
 
@@ -95,14 +104,11 @@ mod tests {
     use std::format;
 
     #[test]
-    fn vectors_without_dh() {
+    fn vectors() {
         let v = Vectors::load("rpc_key_derivation");
         let mut checked = 0;
         for i in 0..v.number("count") {
             let key = |name: &str| format!("{i}.{name}");
-            if !v.text(&key("temp_key")).is_empty() {
-                continue; // a Diffie-Hellman value is never negotiated
-            }
             let v6 = !v.text(&key("client_ipv6")).is_empty();
             let end = |who: &str| {
                 let ip = match v6 {
@@ -112,6 +118,8 @@ mod tests {
                 SocketAddr::new(ip, v.number(&key(&format!("{who}_port"))) as u16)
             };
             let secret = v.bytes(&key("proxy_secret"));
+            let has_shared = !v.text(&key("temp_key")).is_empty();
+            let shared = has_shared.then(|| Shared(v.array(&key("temp_key"))));
             let inputs = KeyInputs {
                 server_nonce: v.array(&key("nonce_server")),
                 client_nonce: v.array(&key("nonce_client")),
@@ -119,6 +127,7 @@ mod tests {
                 server: end("server"),
                 client: end("client"),
                 secret: &secret,
+                shared: shared.as_ref(),
             };
             assert_eq!(
                 key_string(&inputs, b"CLIENT"),
@@ -135,7 +144,7 @@ mod tests {
             assert_eq!(keys.read.iv, v.array(&key("client_read_iv")));
             checked += 1;
         }
-        assert_eq!(checked, 3);
+        assert_eq!(checked, 5);
     }
 
     #[test]

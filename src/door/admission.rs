@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use mtproxy::crypto::random::Random;
 use mtproxy::limits::{DROP_SAMPLE, FIRST_BYTES, SOURCE_BURST, SOURCE_INTERVAL, SOURCE_PLACES};
 
+use super::rate::Rate;
 use crate::base::buffers::{Account, Buffer};
 use crate::base::gauge::{self, Counter, Gauge};
 use crate::base::lock::Mutex;
@@ -24,6 +25,7 @@ use crate::stats::{Close, PROVEN, STATS};
 /// The places of connections that have proven nothing, and how many clients there may be.
 pub struct Admission {
     caps: Caps,
+    rate: Option<Rate>,
     table: Mutex<Table>,
 }
 
@@ -36,6 +38,8 @@ pub struct Caps {
     pub held: usize,
     /// Clients.
     pub clients: u32,
+    /// Connections in a second; 0 for any number.
+    pub per_second: u32,
 }
 
 struct Table {
@@ -103,6 +107,7 @@ impl Admission {
         };
         Admission {
             caps,
+            rate: Rate::new(caps.per_second),
             table: Mutex::new(table),
         }
     }
@@ -113,6 +118,10 @@ impl Admission {
         socket: TcpStream,
         peer: SocketAddr,
     ) -> Result<Newcomer, &'static Counter> {
+        let rate = self.rate.as_ref();
+        if rate.is_some_and(|rate| !rate.take(Instant::now())) {
+            return Err(&STATS.accept_rate_limit_failed);
+        }
         let socket = Arc::new(socket);
         let newcomer = Slot {
             socket: socket.clone(),
@@ -389,6 +398,7 @@ mod tests {
             unproven,
             held: 264 << 10,
             clients,
+            per_second: 0,
         };
         Arc::new(Admission::new(caps, &[7; 48]))
     }

@@ -12,6 +12,7 @@ mod header;
 mod limited;
 mod mask;
 pub mod probe;
+mod rate;
 pub mod replay;
 pub mod rules;
 pub mod sites;

@@ -1,4 +1,5 @@
-//! Connecting to a middle proxy: TCP, nonces, derived keys, handshake (protocol.md 6.2 to 6.4). The
+//! Connecting to a middle proxy: TCP, nonces, derived keys, handshake (protocol.md 6.2 to 6.4, and 6.7 with
+//! --force-dh). The
 //! connect and the handshake have a deadline each. Runs on a slot's thread. What comes back is
 //! untrusted until the handshake's checksum, made with the derived keys, has proven that the other
 //! side knows Telegram's proxy-secret.
@@ -9,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::crc32::Checksums;
+use mtproxy::crypto::dh::{self, Exponent};
 use mtproxy::crypto::middle_key::{self, KeyInputs};
 use mtproxy::limits;
 use mtproxy::proto::middle::frame::{
     FRAME_HEAD, FRAME_TAIL, FrameError, FrameReader, FrameWriter, SEAL_ROOM,
 };
-use mtproxy::proto::middle::handshake::{self, PAYLOAD_LEN, ProcessId};
+use mtproxy::proto::middle::handshake::{self, DH_PAYLOAD_LEN, ProcessId, Refusal};
 use mtproxy::proto::secret::ProxySecret;
 
 use super::nat::NatRules;
@@ -29,6 +31,8 @@ pub struct Dialer {
     pub source: Option<IpAddr>,
     /// --nat-info
     pub nat: NatRules,
+    /// --force-dh
+    pub force_dh: bool,
     /// Between pings.
     pub ping_interval: Duration,
     /// The machine's checksums.
@@ -86,6 +90,8 @@ impl Dialer {
     /// Dials `target`; `times` takes how long what succeeded took. On success the socket has the
     /// deadlines of a ready connection.
     pub fn dial(&self, target: SocketAddr, times: &Dials) -> Result<Connected, Failure> {
+        let offer = self.force_dh.then(Offer::draw).transpose();
+        let offer = offer.map_err(handshake_failure)?;
         let begun = Instant::now();
         let socket = self.connect(target).map_err(connect_failure)?;
         let connected = Instant::now();
@@ -103,7 +109,7 @@ impl Dialer {
                 local,
             },
         };
-        handshake.exchange_nonces()?;
+        handshake.exchange_nonces(offer)?;
         handshake.exchange_ids()?;
         times.handshake.add(connected.elapsed());
         let connection = handshake.connection;
@@ -141,6 +147,18 @@ impl Dialer {
     }
 }
 
+/// Our side of a Diffie-Hellman exchange: the exponent, and what the middle proxy is sent. Boxed and made
+/// before the connection, because it takes its time.
+struct Offer(Exponent, [u8; dh::LEN]);
+
+impl Offer {
+    fn draw() -> io::Result<Box<Offer>> {
+        let exponent = Exponent::new(sys::random_array()?);
+        let public = exponent.public();
+        Ok(Box::new(Offer(exponent, public)))
+    }
+}
+
 /// A connection before it is ready.
 struct Handshake<'a> {
     dialer: &'a Dialer,
@@ -150,19 +168,35 @@ struct Handshake<'a> {
 
 impl Handshake<'_> {
     /// Frames -2 of both directions; from then on both are encrypted.
-    fn exchange_nonces(&mut self) -> Result<(), Failure> {
+    fn exchange_nonces(&mut self, offer: Option<Box<Offer>>) -> Result<(), Failure> {
         let nonce = sys::random_array().map_err(handshake_failure)?;
         let now = clock::unix() as u32;
         let Dialer { secret, nat, .. } = self.dialer;
-        self.send(&handshake::nonce(secret.selector(), now, &nonce))?;
-        let theirs = handshake::accept_nonce(&self.receive()?, secret.selector(), now);
+        let selector = secret.selector();
+        let ours = handshake::nonce(selector, now, &nonce);
+        let (server_nonce, shared) = match offer {
+            None => {
+                self.send(&ours)?;
+                let theirs = handshake::accept_nonce(&self.receive()?, selector, now);
+                (theirs.map_err(Refusal::word)?, None)
+            }
+            Some(offer) => {
+                self.send(&handshake::nonce_with_dh(&ours, &offer.1))?;
+                let theirs = self.receive()?;
+                let accepted = handshake::accept_nonce_with_dh(&theirs, selector, now);
+                let (theirs, public) = accepted.map_err(Refusal::word)?;
+                let shared = offer.0.shared(public).ok_or(Refusal::Dh.word())?;
+                (theirs, Some(shared))
+            }
+        };
         let keys = middle_key::derive(&KeyInputs {
-            server_nonce: theirs.map_err(|refusal| refusal.word())?,
+            server_nonce,
             client_nonce: nonce,
             client_time: now,
             server: nat.translate(self.connection.target),
             client: nat.translate(self.connection.local),
             secret: secret.bytes(),
+            shared: shared.as_ref(),
         });
         let Connected { reader, writer, .. } = &mut self.connection;
         writer.start_cipher(&keys.write);
@@ -195,7 +229,7 @@ impl Handshake<'_> {
     }
 
     fn send(&mut self, payload: &[u8]) -> Result<(), Failure> {
-        let mut buf = [0; FRAME_HEAD + PAYLOAD_LEN + SEAL_ROOM];
+        let mut buf = [0; FRAME_HEAD + DH_PAYLOAD_LEN + SEAL_ROOM];
         let place = FRAME_HEAD..FRAME_HEAD + payload.len();
         buf[place.clone()].copy_from_slice(payload);
         let end = place.end + SEAL_ROOM;

@@ -95,6 +95,19 @@ impl Report<'_> {
             let (asked, most) = (config.slots, limits::MAX_SLOTS);
             warn(&format!("-M {asked} is more than {most}: taken as that"));
         }
+        if let Some(path) = &config.log_file
+            && let Err(e) = log::open(path)
+        {
+            let path = path.display();
+            warn(&format!(
+                "-l {path}: can't be opened again by the user that the server runs as now, so SIGUSR1 will \
+                 change nothing: {e}"
+            ));
+        }
+        let (given, taken) = (config.ping_milliseconds, config.ping_interval());
+        if given > 0 && u128::from(given) != taken.as_millis() {
+            warn(&format!("-T: taken as {} s", taken.as_secs()));
+        }
         if config.stats_ports.is_some() && !config.http_stats {
             warn("-p does nothing without --http-stats");
         }

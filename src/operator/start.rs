@@ -5,9 +5,10 @@
 //! ends the start with a sentence that names the file, port or user.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mtproxy::formats::config_file::{self, ConfigFile};
@@ -18,6 +19,36 @@ use crate::base::{log, net, sys};
 use crate::direct::table::Table;
 use crate::operator::options::{Config, DcOverride};
 use crate::operator::{Fatal, pages::FileFacts};
+
+/// -l, -d and --nice, before anything else: the log's file, and whom to tell that the server is ready, which
+/// then is [`ready`].
+pub fn background(config: &Config) -> Result<(Option<File>, Option<PipeWriter>), Fatal> {
+    let open = |path: &PathBuf| {
+        log::set_file(path);
+        let name = path.display();
+        log::open(path).map_err(|e| Fatal(format!("-l {name}: can't open the log: {e}")))
+    };
+    let log_file = config.log_file.as_ref().map(open).transpose()?;
+    let starter = config.daemonize.then(sys::daemonize).transpose();
+    let starter = starter.map_err(|e| Fatal(format!("-d: can't start a process: {e}")))?;
+    if config.nice != 0
+        && let Err(e) = sys::add_niceness(config.nice)
+    {
+        log::say(format_args!("warning: --nice {}: {e}", config.nice));
+    }
+    Ok((log_file, starter))
+}
+
+/// Says that clients are served, and with -d leaves the terminal.
+pub fn ready(starter: Option<PipeWriter>) -> Result<(), Fatal> {
+    log::say(format_args!("ready"));
+    let Some(mut starter) = starter else {
+        return Ok(());
+    };
+    log::flush();
+    let left = sys::leave_terminal().and_then(|()| starter.write_all(&[0]));
+    left.map_err(|e| Fatal(format!("-d: can't leave the terminal: {e}")))
+}
 
 /// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
 pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {

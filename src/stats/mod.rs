@@ -107,6 +107,7 @@ counters! {
     http_bad_headers: "requests over HTTP whose head was malformed",
     stats_requests: "requests for statistics that were served",
     stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
+    accept_rate_limit_failed: "connections closed because of --max-accept-rate" refusal "accept_rate",
 }
 
 gauges! {

@@ -83,6 +83,8 @@ pub struct Derivation<'a> {
     pub server: SocketAddr,
     pub client: SocketAddr,
     pub proxy_secret: &'a [u8],
+    /// With Diffie-Hellman: what both computed.
+    pub shared: Option<[u8; 256]>,
 }
 
 impl Derivation<'_> {
@@ -114,6 +116,12 @@ impl Derivation<'_> {
             string.extend(server.octets());
         }
         string.extend(self.nonce_client);
+        if let Some(shared) = self.shared {
+            string.resize(string.len().max(shared.len()), 0);
+            for (byte, mask) in string.iter_mut().zip(shared) {
+                *byte ^= mask;
+            }
+        }
         string
     }
 }

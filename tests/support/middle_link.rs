@@ -2,7 +2,8 @@
 //! of its own; what the proxy does wrong is recorded as a failure of the test.
 
 use super::crypto::{Checksum, Derivation, as_array};
-use super::middle_proxy::{Behaviour, Shared};
+use super::dh;
+use super::middle_proxy::{Behaviour, DhFault, Shared};
 use super::middle_wire::{Fault, FrameReader, FrameWriter};
 use super::random::random_bytes;
 use super::rpc::{self, Request};
@@ -125,24 +126,41 @@ fn exchange_nonces(
 ) -> Result<bool, String> {
     let options = &reading.shared.options;
     let selector = &options.proxy_secret[..4];
-    let right = nonce.len() == 32
+    let (schema, length) = if options.dh { (3, 296) } else { (1, 32) };
+    let right = nonce.len() == length
         && nonce[..4] == rpc::NONCE.to_le_bytes()
         && nonce[4..8] == *selector
-        && nonce[8..12] == [1, 0, 0, 0];
+        && nonce[8..12] == [schema, 0, 0, 0];
     if !right || now().abs_diff(u32::from_le_bytes(as_array(&nonce[12..]))) > 30 {
         return Err(format!("nonce packet {nonce:02x?}"));
     }
+    let dh = options.dh.then(|| answer_dh(&nonce[32..])).transpose()?;
+    let (shared, dh_answer) = dh.unzip();
     let ours = random_bytes::<16>();
-    let answer = [
+    let mut answer = [
         &rpc::words(&[rpc::NONCE]),
         selector,
-        &rpc::words(&[1, now()]),
+        &rpc::words(&[schema.into(), now()]),
         &ours,
+        &dh_answer.unwrap_or_default(),
     ]
     .concat();
-    if let Behaviour::BrokenNonce(fault) = behaviour {
-        reading.write(&writer.flush_broken(&answer, fault));
-        return Ok(false);
+    match behaviour {
+        Behaviour::BrokenNonce(fault) => {
+            reading.write(&writer.flush_broken(&answer, fault));
+            return Ok(false);
+        }
+        Behaviour::WrongDh(fault) => {
+            spoil(&mut answer, fault);
+            reading.write(&writer.flush(&[&answer]));
+            if fault == DhFault::OtherValue {
+                // Its handshake, which nobody can read, and an answer to it.
+                let _ = (&*reading.socket).read(&mut reading.buffer);
+                reading.write(&random_bytes::<64>());
+            }
+            return Ok(false);
+        }
+        _ => {}
     }
     let derivation = Derivation {
         nonce_server: ours,
@@ -151,12 +169,44 @@ fn exchange_nonces(
         server: options.translated(reading.ends.0),
         client: options.translated(reading.ends.1),
         proxy_secret: &options.proxy_secret,
+        shared,
     };
     // The keys come first: nothing that follows the answer may be read in clear.
     reading.reader.decrypt_with(&derivation.client_writes())?;
     reading.write(&writer.flush(&[&answer]));
     writer.encrypt_with(&derivation.server_writes());
     Ok(true)
+}
+
+/// What both sides know after the proxy's offer, and our part: no selectors, the group, our public value.
+fn answer_dh(offer: &[u8]) -> Result<([u8; 256], Vec<u8>), String> {
+    let head = [&[0; 4][..], &dh::GROUP].concat();
+    let theirs: [u8; 256] = as_array(&offer[8..]);
+    let (first, prime) = (&theirs[..8], dh::prime());
+    if offer[..8] != head || first == [0; 8] || first >= &prime[..8] {
+        return Err(format!("offer of Diffie-Hellman {offer:02x?}"));
+    }
+    // Shorter than the proxy's, to save time.
+    let exponent = random_bytes::<48>();
+    let answer = [&head[..], &dh::public(&exponent)].concat();
+    Ok((dh::power(&theirs, &exponent), answer))
+}
+
+/// Makes an answer with Diffie-Hellman a wrong one.
+fn spoil(answer: &mut Vec<u8>, fault: DhFault) {
+    let value = answer.len() - 256;
+    match fault {
+        DhFault::NotOffered => {
+            answer.truncate(32);
+            answer[8] = 1;
+        }
+        DhFault::OtherGroup => answer[value - 4] ^= 1,
+        DhFault::Zero => answer[value..].fill(0),
+        DhFault::Prime => answer[value..].copy_from_slice(&dh::prime()),
+        DhFault::AllOnes => answer[value..].fill(0xff),
+        DhFault::CutOff => drop(answer.drain(value - 8..value - 4)),
+        DhFault::OtherValue => answer[value..].copy_from_slice(&dh::public(&[0x55; 32])),
+    }
 }
 
 /// Checks the proxy's handshake and answers it. False when the behaviour ends the talk here.

@@ -28,6 +28,25 @@ pub enum Behaviour {
     RefuseHandshake,
     /// Finishes the handshake, then closes.
     CloseWhenReady,
+    /// Answers Diffie-Hellman wrongly.
+    WrongDh(DhFault),
+}
+
+/// A wrong answer of Diffie-Hellman.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DhFault {
+    /// The answer of a middle proxy that does without.
+    NotOffered,
+    OtherGroup,
+    /// A public value of zero.
+    Zero,
+    /// The prime as public value.
+    Prime,
+    AllOnes,
+    /// A word too short.
+    CutOff,
+    /// Another exponent's public value, and an answer that is encrypted with whatever comes of it.
+    OtherValue,
 }
 
 /// What a middle proxy is before it starts.
@@ -35,6 +54,8 @@ pub struct Options {
     pub ip: IpAddr,
     pub proxy_secret: Vec<u8>,
     pub behaviour: Behaviour,
+    /// Expect Diffie-Hellman, and do it.
+    pub dh: bool,
     /// Agree to CRC-32C when it is offered.
     pub crc32c: bool,
     /// Addresses as the outside sees them; both ends are looked up.
@@ -49,6 +70,7 @@ impl Default for Options {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             proxy_secret: proxy_secret(128),
             behaviour: Behaviour::Serve,
+            dh: false,
             crc32c: true,
             nat: Vec::new(),
             pongs: usize::MAX,

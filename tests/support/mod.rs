@@ -7,6 +7,7 @@ pub mod client;
 pub mod crypto;
 pub mod dc;
 pub mod dc_link;
+pub mod dh;
 pub mod direct_rig;
 pub mod framing;
 pub mod http;

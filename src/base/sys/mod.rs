@@ -16,7 +16,9 @@ mod socket;
 
 pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};
-pub use process::{Resource, become_user, is_root, raise_limit};
+pub use process::{
+    Resource, add_niceness, become_user, daemonize, is_root, leave_terminal, raise_limit,
+};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, reset, send_now, set_lifetime,

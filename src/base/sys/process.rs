@@ -1,7 +1,9 @@
 //! What the process may: its limits, its user, its standard descriptors.
 
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, PipeWriter, Read};
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 use mtproxy::proto::wire::decimal;
@@ -28,6 +30,12 @@ struct Passwd {
 unsafe extern "C" {
     fn open(path: *const c_char, flags: c_int, ...) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn dup2(from: c_int, to: c_int) -> c_int;
+    fn fork() -> c_int;
+    fn setsid() -> c_int;
+    fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn getpriority(kind: c_int, whose: u32) -> c_int;
+    fn setpriority(kind: c_int, whose: u32, niceness: c_int) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
@@ -50,6 +58,46 @@ pub fn open_standard_descriptors() -> bool {
     (0..=2).all(|fd| unsafe {
         fcntl(fd, F_GETFD) >= 0 || open(c"/dev/null".as_ptr(), O_RDWR | CLOEXEC) == fd
     })
+}
+
+/// Goes on in a new process, in a session of its own. The old one waits until a byte is written to what is
+/// returned, and exits with 0, or for the new one's end, and exits with its code. Only before the first
+/// thread.
+pub fn daemonize() -> io::Result<PipeWriter> {
+    let (mut done, ready) = io::pipe()?;
+    // SAFETY: no pointers. There is no other thread, whose locks the new process would find taken.
+    let child = check(unsafe { fork() })?;
+    if child == 0 {
+        // SAFETY: no arguments.
+        check(unsafe { setsid() })?;
+        return Ok(ready);
+    }
+    drop(ready);
+    if done.read_exact(&mut [0]).is_ok() {
+        std::process::exit(0);
+    }
+    let mut status = 0;
+    // SAFETY: the pointer is to an int.
+    let ended = unsafe { waitpid(child, &mut status, 0) };
+    // A signal's number is in the lower seven bits.
+    let has_exited = ended == child && status & 0x7f == 0;
+    std::process::exit(if has_exited { status >> 8 & 0xff } else { 1 });
+}
+
+/// Has the descriptors 0 to 2 lead nowhere.
+pub fn leave_terminal() -> io::Result<()> {
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    // SAFETY: no pointers; what these descriptors were is owned by nobody.
+    (0..=2).try_for_each(|fd| check(unsafe { dup2(null.as_raw_fd(), fd) }).map(drop))
+}
+
+/// Adds to the niceness of this thread and of those that it starts.
+pub fn add_niceness(step: i32) -> io::Result<()> {
+    // SAFETY: no pointers. -1 may be an error or a niceness; the kernel cuts what is out of range.
+    check(unsafe { setpriority(0, 0, getpriority(0, 0) + step) }).map(drop)
 }
 
 /// Keys stay in memory: no core file, and no other process of the same user looks at it.

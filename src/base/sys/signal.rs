@@ -29,6 +29,8 @@ unsafe extern "C" {
 pub enum Signal {
     /// SIGTERM or SIGINT.
     Stop,
+    /// SIGUSR1
+    Reopen,
     /// One that has no meaning: its name.
     Ignored(&'static str),
 }
@@ -45,7 +47,7 @@ pub fn ignore() {
     }
 }
 
-/// Signals that are waited for and do nothing, with their names.
+/// Signals that are waited for and do not stop anything, with their names.
 const IGNORED: [(c_int, &str); 3] = [
     (SIGHUP, "SIGHUP"),
     (SIGUSR1, "SIGUSR1"),
@@ -82,6 +84,7 @@ pub fn wait_signal(timeout: Duration) -> Option<Signal> {
     // SAFETY: set and time are initialised; the signal's details are not asked for.
     match unsafe { sigtimedwait(&signal_set(), ptr::null_mut(), &time) } {
         SIGTERM | SIGINT => Some(Signal::Stop),
+        SIGUSR1 => Some(Signal::Reopen),
         number => {
             let (_, name) = IGNORED.into_iter().find(|(known, _)| *known == number)?;
             Some(Signal::Ignored(name))

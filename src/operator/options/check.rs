@@ -32,6 +32,9 @@ pub fn run(mut config: Config) -> Result<Command, UsageError> {
         "-H/--http-ports: expected at least one port for clients, for example -H 443"
     } else {
         check_both(&config)?;
+        if config.no_stats {
+            (config.http_stats, config.stats_ports) = (false, None);
+        }
         return Ok(Command::Run(Box::new(config)));
     };
     Err(UsageError::new(text))

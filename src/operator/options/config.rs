@@ -99,8 +99,8 @@ pub struct Config {
     pub connections: Option<u32>,
     /// -M, 0 to 256. See [`Config::slots_per_set`].
     pub slots: u32,
-    /// -T: 1 s to 1 h.
-    pub ping_milliseconds: Number<{ limits::PING_INTERVAL.as_millis() as u32 }>,
+    /// -T, 0 for the default. See [`Config::ping_interval`].
+    pub ping_milliseconds: u32,
     /// -W. See [`Config::window_clamp`].
     pub window_clamp: Option<u32>,
     /// -b: 1 to what an i32 holds.
@@ -117,6 +117,18 @@ pub struct Config {
     pub verbosity: u32,
     /// --nat-info: at most 16 pairs of local and global address.
     pub nat_rules: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// -d: run in the background.
+    pub daemonize: bool,
+    /// -l
+    pub log_file: Option<PathBuf>,
+    /// --nice, -20 to 19: is added to the niceness.
+    pub nice: i32,
+    /// --max-accept-rate: connections a second, 0 for any number.
+    pub accept_rate: u32,
+    /// --disable-tcp: then there are neither `stats_ports` nor `http_stats`.
+    pub no_stats: bool,
+    /// --force-dh
+    pub force_dh: bool,
     /// --msg-buffers-size: at least 1 byte.
     pub buffer_bytes: Option<u64>,
     /// The long names of the flags that were given.
@@ -174,9 +186,13 @@ impl Config {
         !self.no_fallback && self.ad_tag.is_none()
     }
 
-    /// How often middle proxies are pinged.
+    /// How often middle proxies are pinged: 1 s to 1 h.
     pub fn ping_interval(&self) -> Duration {
-        Duration::from_millis(self.ping_milliseconds.0.into())
+        match self.ping_milliseconds {
+            0 => limits::PING_INTERVAL,
+            given => Duration::from_millis(given.into())
+                .clamp(limits::MIN_PING_INTERVAL, limits::MAX_PING_INTERVAL),
+        }
     }
 
     /// Connections for each set of targets, 1 to 16.

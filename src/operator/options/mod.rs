@@ -214,12 +214,22 @@ mod tests {
             [0xaa, 0xbb, 0xcc]
         );
         assert!(config("-R").padded_only);
-        assert_eq!(config("-T 1").ping_interval(), Duration::from_secs(1));
-        assert_eq!(
-            config("-T 1.5").ping_interval(),
-            Duration::from_millis(1500)
-        );
-        assert_eq!(config("-T 3600").ping_interval(), Duration::from_secs(3600));
+        for (given, millis) in [
+            ("1", 1000),
+            ("1.5", 1500),
+            ("5.000", 5000),
+            (".0025", 1000),
+            ("0.5", 1000),
+            ("0", 60_000),
+            ("7.", 7000),
+            ("61.1239", 61_123),
+            ("3600", 3_600_000),
+            ("3600.1", 3_600_000),
+            ("99999999999999999999", 3_600_000),
+        ] {
+            let interval = config(&format!("-T {given}")).ping_interval();
+            assert_eq!(interval, Duration::from_millis(millis), "{given}");
+        }
         assert_eq!(config("-W 0").window_clamp(), 0);
         assert_eq!(config("-W 65536").window_clamp(), 65_536);
         assert_eq!(config("-b 1").backlog.0, 1);
@@ -495,10 +505,8 @@ mod tests {
             ),
             ("--aes-pwd=", "--aes-pwd: expected a file's name, got \"\""),
         ]);
-        let what = "-T/--ping-interval: expected seconds from 1 to 3600, a fraction allowed, got";
-        for wrong in [
-            "0", "0.99", "3600.1", "-5", "inf", "NaN", "1e2", ".", "5s", "1.2.3",
-        ] {
+        let what = "-T/--ping-interval: expected seconds, a fraction allowed, got";
+        for wrong in ["-5", "inf", "NaN", "1e2", ".", "5s", "1.2.3", "1.-2", "1.é"] {
             let wanted = UsageError::new(format!("{what} {wrong:?}"));
             assert_eq!(error(&format!("-T {wrong}")), wanted);
         }
@@ -570,7 +578,7 @@ mod tests {
     fn long_names_may_be_shortened() {
         assert_eq!(config("--max-s 5").max_clients, Some(5));
         assert_eq!(config("--aes=x").aes_pwd, Some(PathBuf::from("x")));
-        assert!(config("--i --random").ipv6);
+        assert!(config("--ip --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
         assert_errors(&[
             ("--ver=1", "--ver may mean --verbosity or --version"),

@@ -5,28 +5,6 @@ use super::config::UsageError;
 use super::flag::Flag;
 use super::table::FLAGS;
 
-/// The C program's flags that this program doesn't have, with spaces between names, and why little is lost.
-const FLAGS_OF_C: &[(&str, &str)] = &[
-    (
-        "-d --daemonize",
-        "a service manager keeps programs in the background",
-    ),
-    ("-l --log", "messages go to standard error"),
-    ("--nice", "a service manager sets it"),
-    (
-        "--disable-tcp",
-        "without -p there is no port for statistics",
-    ),
-    ("--crc32c", "it is on anyway"),
-    (
-        "--cpu-threads --io-threads --multithread --tcp-cpu-threads --tcp-iothreads",
-        "clients have threads of their own",
-    ),
-    ("--allow-skip-dh --force-dh", "it had no effect"),
-    ("--max-accept-rate", "-C bounds the number of clients"),
-    ("--max-dh-accept-rate", "what it is for isn't served"),
-];
-
 /// The row of a long name or of an unambiguous beginning of one.
 pub fn find_long(name: &str) -> Result<&'static Flag, UsageError> {
     if let Some(flag) = FLAGS.iter().find(|flag| flag.long() == name) {
@@ -70,15 +48,8 @@ fn unknown_long(name: &str) -> UsageError {
 }
 
 fn unknown(name: &str, hint: Option<String>) -> UsageError {
-    let is_named = |names: &str| names.split(' ').any(|known| known == name);
-    let of_c = FLAGS_OF_C.iter().find(|(names, _)| is_named(names));
-    UsageError::new(match of_c {
-        Some((_, why)) => format!("{name}: the C program's flag; not supported here yet: {why}"),
-        None => {
-            let hint = hint.unwrap_or("--help lists all".into());
-            format!("unknown flag {name}; {hint}")
-        }
-    })
+    let hint = hint.unwrap_or("--help lists all".into());
+    UsageError::new(format!("unknown flag {name}; {hint}"))
 }
 
 /// Whether `typed` is probably meant to be this flag: a typing error or two away from it (one for short
@@ -132,30 +103,8 @@ mod tests {
                 "prt",
                 "unknown flag --prt; the nearest known one is -p/--port",
             ),
-            (
-                "allow-skip-dh",
-                "--allow-skip-dh: the C program's flag; not supported here yet: it had no effect",
-            ),
-            (
-                "multithread",
-                "--multithread: the C program's flag; not supported here yet: clients have threads of \
-                 their own",
-            ),
         ] {
             assert_eq!(text(name).as_deref(), Some(wanted));
-        }
-        for (names, _) in FLAGS_OF_C {
-            for name in names.split(' ') {
-                let error = match name.strip_prefix("--") {
-                    Some(long) => find_long(long).err(),
-                    None => find_short(name.chars().nth(1).unwrap()).err(),
-                };
-                let start = format!("{name}: the C program's flag;");
-                assert!(
-                    error.is_some_and(|error| error.text.starts_with(&start)),
-                    "{name}"
-                );
-            }
         }
     }
 

@@ -9,6 +9,24 @@ use super::flag::Flag;
 use super::values::{self, number, set};
 use mtproxy::limits::{MAX_COUNT, MAX_MASK_MAX, MAX_SLOTS_ASKED};
 
+/// A flag of another program that takes a number, and why it has no effect here.
+const fn unused(spelling: &'static str, help: &'static str) -> Flag {
+    Flag {
+        spelling,
+        help,
+        apply: Value(|_, text| number(text, 0..=MAX_COUNT).map(drop)),
+    }
+}
+
+/// The same without a value.
+const fn unused_alone(spelling: &'static str, help: &'static str) -> Flag {
+    Flag {
+        spelling,
+        help,
+        apply: Alone(|_| ()),
+    }
+}
+
 /// Every flag, in the order of the help: capitals and digits, small letters, long ones.
 pub const FLAGS: &[Flag] = &[
     Flag {
@@ -61,10 +79,10 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         spelling: "-T, --ping-interval SECONDS",
-        help: "ping middle proxies this often, 1 to 3600, default 60; \
-               the C program parsed it and never pinged",
+        help: "ping middle proxies this often, default 60, fractions allowed; less than 1 is taken as 1 \
+               (0 as the default), more than 3600 as 3600; the C program parses it and never pings",
         apply: Value(|config, text| {
-            set(&mut config.ping_milliseconds.0, values::ping_interval(text))
+            set(&mut config.ping_milliseconds, values::ping_interval(text))
         }),
     },
     Flag {
@@ -83,9 +101,22 @@ pub const FLAGS: &[Flag] = &[
         apply: Value(|config, text| set(&mut config.connections, number(text, 1..=MAX_COUNT))),
     },
     Flag {
+        spelling: "-d, --daemonize[=N]",
+        help: "run in the background, in a session of its own: the command returns 0 once the server is ready, \
+               or else its error; from then on standard error leads nowhere (see -l); --daemonize=0 is off; \
+               service managers need none of it",
+        apply: Optional(|config, text| values::switch(&mut config.daemonize, text)),
+    },
+    Flag {
         spelling: "-h, --help",
         help: "print this text, exit 2",
         apply: Instead(|| Command::Help),
+    },
+    Flag {
+        spelling: "-l, --log FILE",
+        help: "append the log to this file (mode 0640) instead of standard error, where only a start still says \
+               what it does; SIGUSR1 opens the file anew, for log rotation",
+        apply: Value(|config, text| set(&mut config.log_file, values::file(text))),
     },
     Flag {
         spelling: "-p, --port PORT[:LAST]",
@@ -120,28 +151,56 @@ pub const FLAGS: &[Flag] = &[
                is no web site",
         apply: Alone(|config| config.allow_plain = true),
     },
+    unused_alone(
+        "--allow-skip-dh",
+        "no effect: without --force-dh no connection has a Diffie-Hellman exchange",
+    ),
     Flag {
         spelling: "--any-sni",
         help: "fake TLS: serve clients that know a secret whatever name they ask for, as with the links of \
                an earlier -D",
         apply: Alone(|config| config.any_sni = true),
     },
+    unused(
+        "--cpu-threads N",
+        "no effect: each client has a thread, and the system spreads them",
+    ),
+    unused_alone(
+        "--crc32c",
+        "no effect: these checksums are offered to middle proxies anyway",
+    ),
     Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
         apply: Value(|config, text| values::dc_override(&mut config.dc_overrides, text)),
     },
+    unused(
+        "--dc-probe-interval SECONDS",
+        "no effect: data centres are not probed, the next client finds out",
+    ),
     Flag {
         spelling: "--direct",
         help: "take clients straight to Telegram even if there is a configuration file",
         apply: Alone(|config| config.direct = true),
     },
     Flag {
+        spelling: "--disable-tcp",
+        help: "open no port for statistics, whatever -p and --http-stats say",
+        apply: Alone(|config| config.no_stats = true),
+    },
+    Flag {
+        spelling: "--force-dh",
+        help: "agree on the keys of middle proxies by Diffie-Hellman too, and use no middle proxy that does \
+               without; the C program takes the flag and never does it",
+        apply: Alone(|config| config.force_dh = true),
+    },
+    Flag {
         spelling: "--http-stats",
         help: "serve /stats and /metrics over HTTP on the port of -p, to this machine only",
         apply: Alone(|config| config.http_stats = true),
     },
+    unused("--io-threads N", "no effect: see --cpu-threads"),
     Flag {
         spelling: "--mask HOST:PORT",
         help: "fake TLS: take everybody who isn't a client here, such as to a web server of one's own \
@@ -167,6 +226,16 @@ pub const FLAGS: &[Flag] = &[
         apply: Alone(|config| config.mask_proxy_protocol = true),
     },
     Flag {
+        spelling: "--max-accept-rate N",
+        help: "accept at most N connections a second, after a burst of N; further ones are closed and counted; \
+               0 for any number (default)",
+        apply: Value(|config, text| set(&mut config.accept_rate, number(text, 0..=MAX_COUNT))),
+    },
+    unused(
+        "--max-dh-accept-rate N",
+        "no effect: it is for a service on the port of -p that is not here",
+    ),
+    Flag {
         spelling: "--max-unauthenticated N",
         help: "at most N connections at a time that have proven no secret (default: one for four clients, 64 \
                to 4096); while half of that are there, they are dropped early, by chance and by source",
@@ -181,9 +250,19 @@ pub const FLAGS: &[Flag] = &[
         apply: Value(|config, text| set(&mut config.buffer_bytes, values::bytes(text))),
     },
     Flag {
+        spelling: "--multithread[=N]",
+        help: "no effect: see --cpu-threads",
+        apply: Optional(|_, text| values::switch(&mut false, text)),
+    },
+    Flag {
         spelling: "--nat-info LOCAL:GLOBAL",
         help: "a local IPv4 address and the one that Telegram sees in its place; up to 16 times",
         apply: Value(|config, text| values::nat_rule(&mut config.nat_rules, text)),
+    },
+    Flag {
+        spelling: "--nice N",
+        help: "add N to the niceness, -20 to 19; less than 0 takes root",
+        apply: Value(|config, text| set(&mut config.nice, values::niceness(text))),
     },
     Flag {
         spelling: "--no-fallback",
@@ -239,6 +318,8 @@ pub const FLAGS: &[Flag] = &[
                repeatable",
         apply: Value(|config, text| values::network(&mut config.stats_nets, text)),
     },
+    unused("--tcp-cpu-threads N", "no effect: see --cpu-threads"),
+    unused("--tcp-iothreads N", "no effect: see --cpu-threads"),
     Flag {
         spelling: "--tls-hybrid on/off",
         help: "fake TLS: off never answers with a key of the hybrid group X25519MLKEM768, even if the \

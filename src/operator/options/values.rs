@@ -9,8 +9,8 @@ use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
 use mtproxy::limits::{
-    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PING_INTERVAL, MAX_PORTS,
-    MAX_STATS_NETS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
+    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_STATS_NETS,
+    MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
 };
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -203,17 +203,32 @@ fn host(text: &str) -> Option<String> {
     fits.then(|| text.into())
 }
 
-/// -T, in milliseconds: seconds with up to three decimals. Floating point would take 40 KB of the binary.
+/// -T, in milliseconds; what is less is cut off. Floating point would take 40 KB of the binary.
 pub fn ping_interval(text: &str) -> Result<u32, Wrong> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let most = MAX_PING_INTERVAL.as_secs() as u32;
-    let thousandths = decimal::<u32>(format!("{fraction:0<3}").as_bytes());
-    let interval = decimal::<u32>(whole.as_bytes())
-        .filter(|seconds| *seconds <= most)
-        .and_then(|seconds| Some(seconds * 1000 + thousandths.filter(|_| fraction.len() <= 3)?))
-        .filter(|interval| (1000..=most * 1000).contains(interval));
-    let what = format!("seconds from 1 to {most}, a fraction allowed");
-    expect(interval, &what)
+    let digits = [whole, fraction].concat();
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    expect(is_number.then_some(()), "seconds, a fraction allowed")?;
+    let millis = format!("{whole}{fraction:0<3.3}");
+    Ok(decimal(millis.as_bytes()).unwrap_or(u32::MAX))
+}
+
+/// --nice
+pub fn niceness(text: &str) -> Result<i32, Wrong> {
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let value = decimal::<i32>(text.strip_prefix('-').unwrap_or(text).as_bytes());
+    let value = value.filter(|value| *value <= 20).map(|value| sign * value);
+    let value = value.filter(|value| *value < 20);
+    expect(value, "a number from -20 to 19")
+}
+
+/// -d, and other switches that may come with a number: 0 is off.
+pub fn switch(field: &mut bool, text: Option<&str>) -> Result<(), Wrong> {
+    *field = match text {
+        Some(text) => number(text, 0..=MAX_COUNT)? > 0,
+        None => true,
+    };
+    Ok(())
 }
 
 /// --nat-info

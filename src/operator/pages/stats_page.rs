@@ -132,7 +132,8 @@ fn connections(page: &mut Page, live: &Live) {
     let threads = STATS.accept_thread_failed.value();
     let calls = STATS.accept_calls_failed.value();
     let limit = STATS.accept_connection_limit_failed.value();
-    let failed = format_args!("{threads} {calls} {limit} 0 0");
+    let rate = STATS.accept_rate_limit_failed.value();
+    let failed = format_args!("{threads} {calls} {limit} {rate} 0");
     page.line("total_accept_connections_failed", &failed);
     page.line("ext_connections", &live.open);
     page.counter("ext_connections_created");

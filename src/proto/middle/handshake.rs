@@ -5,14 +5,16 @@
 //! address, the handshake from whoever knows the proxy-secret.
 
 use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
 
+use crate::crypto::dh;
 use crate::limits::MAX_CLOCK_SKEW;
 use crate::proto::wire::{Reader, Writer};
 
 const NONCE: u32 = 0x7acb_87aa;
 const HANDSHAKE: u32 = 0x7682_eef5;
 const HANDSHAKE_ERROR: u32 = 0x6a27_beda;
-/// AES without extra keys: what the proxy offers, always.
+/// AES without extra keys: what the proxy offers, unless Diffie-Hellman is asked for.
 const SCHEMA_AES: u32 = 1;
 /// AES with a list of further selectors.
 const SCHEMA_AES_EXTRA: u32 = 2;
@@ -20,8 +22,13 @@ const MAX_EXTRA_KEYS: u32 = 8;
 const FLAG_CRC32C: u32 = 0x800;
 const REQUIRED_FLAGS: u32 = 0xff;
 
+/// AES with a list of further selectors and a Diffie-Hellman value.
+const SCHEMA_AES_DH: u32 = 3;
+
 /// Bytes of our nonce payload and of our handshake payload.
 pub const PAYLOAD_LEN: usize = 32;
+/// Bytes of a nonce payload with Diffie-Hellman: also a count of selectors, the group and a public value.
+pub const DH_PAYLOAD_LEN: usize = PAYLOAD_LEN + 8 + dh::LEN;
 
 /// Why a middle proxy's nonce or handshake is not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +49,8 @@ pub enum Refusal {
     Peer,
     /// Its handshake asks for flags that we don't know.
     Flags,
+    /// Its Diffie-Hellman value is of another group, or not acceptable.
+    Dh,
 }
 
 impl Refusal {
@@ -66,6 +75,7 @@ impl Refusal {
             Refusal::Refused => "refused",
             Refusal::Peer => "peer",
             Refusal::Flags => "flags",
+            Refusal::Dh => "dh",
         }
     }
 }
@@ -82,6 +92,46 @@ pub fn nonce(selector: [u8; 4], now: u32, nonce: &[u8; 16]) -> [u8; PAYLOAD_LEN]
     out
 }
 
+/// The same with our public value of Diffie-Hellman.
+pub fn nonce_with_dh(nonce: &[u8; PAYLOAD_LEN], public: &[u8; dh::LEN]) -> [u8; DH_PAYLOAD_LEN] {
+    let mut out = [0; DH_PAYLOAD_LEN];
+    Writer::new(&mut out)
+        .put(nonce)
+        .u32(0)
+        .u32(dh::GROUP)
+        .put(public);
+    if let Some(schema) = out.get_mut(SCHEMA) {
+        schema.copy_from_slice(&SCHEMA_AES_DH.to_le_bytes());
+    }
+    out
+}
+
+/// Checks the answer to a nonce with Diffie-Hellman; returns the nonce that is in it, and the public value.
+/// Answers of other schemas are refused.
+pub fn accept_nonce_with_dh(
+    payload: &[u8],
+    selector: [u8; 4],
+    now: u32,
+) -> Result<([u8; 16], &[u8; dh::LEN]), Refusal> {
+    let (rest, public) = payload.split_last_chunk().ok_or(Refusal::Schema)?;
+    let (rest, group) = rest.split_last_chunk().ok_or(Refusal::Schema)?;
+    // Without these two it is an answer of schema 2.
+    let mut answer = rest.to_vec();
+    let schema = answer.get_mut(SCHEMA).ok_or(Refusal::Schema)?;
+    if *schema != SCHEMA_AES_DH.to_le_bytes() {
+        return Err(Refusal::Schema);
+    }
+    schema.copy_from_slice(&SCHEMA_AES_EXTRA.to_le_bytes());
+    let nonce = accept_nonce(&answer, selector, now)?;
+    match u32::from_le_bytes(*group) {
+        dh::GROUP => Ok((nonce, public)),
+        _ => Err(Refusal::Dh),
+    }
+}
+
+/// Where a nonce payload names the schema.
+const SCHEMA: Range<usize> = 8..12;
+
 /// Checks the middle proxy's payload and returns its nonce.
 pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 16], Refusal> {
     let mut r = Reader::new(payload);
@@ -95,7 +145,7 @@ pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 
     let known = match schema {
         SCHEMA_AES if r.rest().is_empty() => main == selector,
         SCHEMA_AES => return Err(Refusal::Malformed),
-        SCHEMA_AES_EXTRA => main == selector || extra_keys(r)?.contains(&selector),
+        SCHEMA_AES_EXTRA => extra_keys(r)?.contains(&selector) || main == selector,
         _ => return Err(Refusal::Schema),
     };
     if !known {
@@ -302,6 +352,51 @@ mod tests {
             check(&[[9, 0, 0, 0].to_vec(), std::vec![0; 36]].concat()),
             Err(Refusal::Malformed)
         );
+    }
+
+    #[test]
+    fn nonce_with_dh() {
+        let public = [7; dh::LEN];
+        let ours = super::nonce_with_dh(&nonce(*b"abcd", 1000, &[5; 16]), &public);
+        let parts = [&reply(3, 1000, &[0; 4])[..], b"\x93\x0b\x62\0", &public];
+        assert_eq!(ours.to_vec(), parts.concat());
+
+        let check = |p: &[u8]| accept_nonce_with_dh(p, *b"abcd", 1000).map(|(nonce, _)| nonce);
+        let (accepted, theirs) = accept_nonce_with_dh(&ours, *b"abcd", 1000).unwrap();
+        assert_eq!((accepted, theirs), ([5; 16], &public));
+        // A middle proxy may list selectors, too.
+        let listed = [&reply(3, 1000, b"\x01\0\0\0wxyz")[..], &ours[36..]].concat();
+        assert_eq!(check(&listed), Ok([5; 16]));
+        assert_eq!(
+            accept_nonce_with_dh(&listed, *b"wxyz", 1000).unwrap().0,
+            [5; 16]
+        );
+        let with = |at: usize, byte: u8| {
+            let mut payload = ours;
+            payload[at] = byte;
+            check(&payload)
+        };
+        for (at, byte, wanted) in [
+            (0, 0, Refusal::Malformed),
+            (4, 0, Refusal::Selector),
+            (8, 1, Refusal::Schema),
+            (8, 2, Refusal::Schema),
+            (12, 0, Refusal::Clock),
+            (32, 1, Refusal::Malformed),
+            (36, 0, Refusal::Dh),
+            (39, 1, Refusal::Dh),
+        ] {
+            assert_eq!(with(at, byte), Err(wanted), "{at}");
+        }
+        // Any other answer, whole or cut off.
+        for len in (0..ours.len()).chain([ours.len() + 4]) {
+            let mut payload = ours.to_vec();
+            payload.resize(len, 0);
+            assert!(check(&payload).is_err(), "{len}");
+        }
+        assert_eq!(check(&reply(1, 1000, &[])), Err(Refusal::Schema));
+        // One with Diffie-Hellman that was not asked for.
+        assert_eq!(accept_nonce(&ours, *b"abcd", 1000), Err(Refusal::Schema));
     }
 
     #[test]
