@@ -111,11 +111,13 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         let mut pairs = PAIRS.lock();
-        let _last = pairs.slots[self.0].take();
+        let last = pairs.slots[self.0].take();
         pairs.free.push(self.0);
         if pairs.is_empty() {
             EMPTY.notify_all();
         }
+        drop(pairs);
+        drop(last); // closes both connections, which takes the system longer than others may wait
     }
 }
 
@@ -204,7 +206,9 @@ impl Pair {
         }
         ended.halves += 1;
         if ended.halves == 2 {
+            drop(ended); // else whoever wakes would wait for it
             self.both.notify_all();
+            return;
         }
         while ended.halves < 2 {
             let before = self.steps();

@@ -1,15 +1,19 @@
 //! The client threads: a job goes to a thread that has finished its last one, else to a new one. A
 //! finished thread waits a while for the next job. A job that panics ends alone and is counted.
+//!
+//! Locks: the list of those that wait, and in each of its seats the job. Nothing is done under them, and
+//! nobody spins or yields: a thread that does is put behind all others, which a client would see as tens of
+//! milliseconds. (A channel without capacity hands over so.)
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar};
 use std::thread::Builder;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mtproxy::limits::{THREAD_LINGER, THREAD_STACK};
 
 use super::gauge::Counter;
+use super::lock::{self, Mutex};
 
 /// What a thread is asked to do.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -17,50 +21,44 @@ pub type Job = Box<dyn FnOnce() + Send>;
 /// Threads that ended by a bug.
 pub static PANICS: Counter = Counter::new();
 
-struct Pool {
-    send: Sender<Job>,
-    receive: Receiver<Job>,
-    running: AtomicUsize,
-    most: AtomicUsize,
+/// Where a thread that has finished waits for its next job.
+#[derive(Default)]
+struct Seat {
+    job: Mutex<Option<Job>>,
+    called: Condvar,
 }
 
-fn pool() -> &'static Pool {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    POOL.get_or_init(|| {
-        // No capacity: a job is taken by a waiting thread, or by none.
-        let (send, receive) = bounded(0);
-        Pool {
-            send,
-            receive,
-            running: AtomicUsize::new(0),
-            most: AtomicUsize::new(usize::MAX),
-        }
-    })
-}
+/// Threads that wait. The last one that came is called first: what it needs is still in the caches, and
+/// the others can end.
+static WAITING: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Bounds the number of client threads.
 pub fn set_most(most: usize) {
-    pool().most.store(most, Ordering::Relaxed);
+    MOST.store(most, Ordering::Relaxed);
 }
 
 /// Client threads that there are now, and how many there may be.
 pub fn running() -> (usize, usize) {
-    let pool = pool();
-    let most = pool.most.load(Ordering::Relaxed);
-    (pool.running.load(Ordering::Relaxed), most)
+    (
+        RUNNING.load(Ordering::Relaxed),
+        MOST.load(Ordering::Relaxed),
+    )
 }
 
 /// Runs `job` on a client thread; false (and the job is dropped) if no thread can be had.
 pub fn run(job: Job) -> bool {
-    let pool = pool();
-    let job = match pool.send.try_send(job) {
-        Ok(()) => return true,
-        Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
-    };
-    let room = pool.running.fetch_add(1, Ordering::Relaxed) < pool.most.load(Ordering::Relaxed);
+    let seat = WAITING.lock().pop();
+    if let Some(seat) = seat {
+        seat.call(job);
+        return true;
+    }
+    let room = RUNNING.fetch_add(1, Ordering::Relaxed) < MOST.load(Ordering::Relaxed);
     let started = room && spawn("client", move || work(job)).is_ok();
     if !started {
-        pool.running.fetch_sub(1, Ordering::Relaxed);
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
     }
     started
 }
@@ -81,15 +79,48 @@ fn spawn_job(name: &str, body: Job) -> std::io::Result<()> {
 }
 
 fn work(first: Job) {
-    let mut job = first;
-    loop {
+    let seat = Arc::<Seat>::default();
+    let mut next = Some(first);
+    while let Some(job) = next {
         guarded(job);
-        match pool().receive.recv_timeout(THREAD_LINGER) {
-            Ok(next) => job = next,
-            Err(_) => break,
+        WAITING.lock().push(seat.clone());
+        next = seat.wait();
+    }
+    RUNNING.fetch_sub(1, Ordering::Relaxed);
+}
+
+impl Seat {
+    /// Gives its thread the next job.
+    fn call(&self, job: Job) {
+        *self.job.lock() = Some(job);
+        self.called.notify_one();
+    }
+
+    /// The next job; None, and the seat is taken away, if none comes for a while.
+    fn wait(self: &Arc<Seat>) -> Option<Job> {
+        let empty = |job: &mut Option<Job>| job.is_none();
+        let job = lock::wait_while(&self.called, self.job.lock(), THREAD_LINGER, empty).take();
+        match job.is_some() || remove(&mut WAITING.lock(), self) {
+            true => job,
+            false => self.called_for(), // just now
         }
     }
-    pool().running.fetch_sub(1, Ordering::Relaxed);
+
+    /// The job of a thread that has been called: it is there, or comes at once.
+    fn called_for(&self) -> Option<Job> {
+        let mut job = self.job.lock();
+        while job.is_none() {
+            job = lock::wait(&self.called, job);
+        }
+        job.take()
+    }
+}
+
+/// Takes a seat away; false if its thread has been called.
+fn remove(waiting: &mut Vec<Arc<Seat>>, seat: &Arc<Seat>) -> bool {
+    // Those that have waited for longest are in front.
+    let place = waiting.iter().position(|other| Arc::ptr_eq(other, seat));
+    place.map(|at| waiting.remove(at)).is_some()
 }
 
 /// Runs `body`; a panic ends here and is counted. True if there was none.
@@ -104,6 +135,8 @@ pub fn guarded(body: impl FnOnce()) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::bounded;
+    use std::collections::HashSet;
     use std::thread::{ThreadId, current};
 
     fn thread_of_a_job() -> ThreadId {
@@ -129,12 +162,57 @@ mod tests {
     }
 
     #[test]
-    fn jobs_run_on_threads_that_have_finished() {
+    fn a_job_runs_on_the_thread_that_finished_last() {
+        let seat = Arc::<Seat>::default();
+        let waits = seat.clone();
+        // Nobody else's job may come to it, so it is not among those that wait.
+        let thread = std::thread::spawn(move || waits.wait().map(|job| job()).is_some());
+        let (send, receive) = bounded(1);
+        seat.call(Box::new(move || send.send(current().id()).unwrap()));
+        assert_eq!(receive.recv().unwrap(), thread.thread().id());
+        assert!(thread.join().unwrap());
         let threads: Vec<ThreadId> = (0..200).map(|_| thread_of_a_job()).collect();
-        let distinct = threads
-            .iter()
-            .collect::<std::collections::HashSet<_>>()
-            .len();
-        assert!(distinct < 200, "{distinct} threads for 200 jobs");
+        let distinct: HashSet<_> = threads.iter().collect();
+        assert!(
+            distinct.len() < 200,
+            "{} threads for 200 jobs",
+            distinct.len()
+        );
+    }
+
+    #[test]
+    fn a_thread_that_leaves_as_it_is_called_does_the_job() {
+        let seat = Arc::<Seat>::default();
+        // `run` has taken it from the list, and its time has passed: it waits for the job.
+        assert!(!remove(&mut WAITING.lock(), &seat));
+        let caller = seat.clone();
+        let calling = std::thread::spawn(move || caller.call(Box::new(|| ())));
+        assert!(seat.called_for().is_some());
+        calling.join().unwrap();
+        let mut waiting = vec![seat.clone(), Arc::default()];
+        assert!(remove(&mut waiting, &seat) && !remove(&mut waiting, &seat));
+        assert_eq!(waiting.len(), 1);
+    }
+
+    #[test]
+    fn many_jobs_at_once_all_run_one_time() {
+        let (send, receive) = bounded(4000);
+        let givers: Vec<_> = (0..4)
+            .map(|giver| {
+                let send = send.clone();
+                std::thread::spawn(move || {
+                    for i in 0..1000 {
+                        let send = send.clone();
+                        let job = move || send.send(giver * 1000 + i).unwrap();
+                        assert!(run(Box::new(job)));
+                    }
+                })
+            })
+            .collect();
+        givers.into_iter().for_each(|giver| giver.join().unwrap());
+        drop(send);
+        let mut done: Vec<u32> = receive.iter().collect();
+        done.sort_unstable();
+        assert!(done.into_iter().eq(0..4000));
     }
 }
