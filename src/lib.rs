@@ -89,6 +89,7 @@ pub mod proto {
 
 /// What operators see and write.
 pub mod formats {
+    pub mod allowance;
     pub mod cidr;
     pub mod config_file;
     pub mod date;

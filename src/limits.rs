@@ -17,8 +17,12 @@ pub const MIN_MESSAGE: usize = 28;
 pub const MIN_ENCRYPTED_MESSAGE: usize = 56;
 /// Secrets that -S may give: each costs a key set-up for every connecting stranger. C: the same.
 pub const MAX_SECRETS: usize = 16;
-/// Longest file of --secret-file, bytes: 16 secrets need a tenth of it. C: none.
-pub const MAX_SECRET_FILE: usize = 64 << 10;
+/// Secrets in all, with those of files: a stranger's hello is tried with each. C: none.
+pub const MAX_FILE_SECRETS: usize = 1_024;
+/// Longest file of --secret-file, bytes: room for so many with all that a line may hold. C: none.
+pub const MAX_SECRET_FILE: usize = 512 << 10;
+/// Longest file of what quotas have been used, bytes: a line takes at most 75. C: none.
+pub const MAX_USAGE_FILE: usize = 128 << 10;
 /// Longest label of a secret, bytes. C: none.
 pub const MAX_LABEL: usize = 32;
 /// Longest domain of an ee secret, bytes (protocol.md 5.8): clients refuse longer ones.
@@ -376,5 +380,13 @@ pub const POOL_SHARE: usize = 16;
 pub const LOG_LINES: usize = 512;
 /// How long the end of the process waits for the log to be read.
 pub const LOG_FLUSH: Duration = Duration::from_millis(500);
+/// What clients of a secret with a rate may move at once after a pause: as much as in this time. C: none.
+pub const RATE_BURST: Duration = Duration::from_millis(250);
+/// Steps a second in which all clients of such a secret together move bytes: smooth enough for a video call.
+pub const RATE_STEPS: u64 = 8;
+/// And the least bytes a client moves at once: a record or packet head with something behind it.
+pub const RATE_LEAST_STEP: usize = 512;
+/// Longest wait of a client's thread for its secret's rate: it must see the end of its connection.
+pub const RATE_WAIT: Duration = Duration::from_secs(10);
 /// How often refusals are summed up in the log while there are any.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

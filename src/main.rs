@@ -53,6 +53,7 @@ mod operator {
     mod proc;
     pub mod report;
     pub mod start;
+    pub mod usage;
 
     /// Why the server did not start, or a command failed; the whole sentence.
     #[derive(Debug)]

@@ -15,7 +15,7 @@ use mtproxy::limits::HALF_OPEN;
 
 use crate::base::lock::{self, Mutex};
 use crate::base::{sys, threads};
-use crate::stats::Close;
+use crate::stats::{Account, Close};
 
 /// Both connections, and how far both halves are.
 pub struct Pair {
@@ -23,6 +23,8 @@ pub struct Pair {
     pub client: TcpStream,
     /// The connection that was made for it.
     pub far: TcpStream,
+    /// Whose client it is, if it is one's.
+    account: Option<&'static Account>,
     /// Steps of both halves so far: changes as long as there is progress.
     steps: AtomicU32,
     ended: Mutex<Ended>,
@@ -128,12 +130,20 @@ pub fn finish_all() {
     pairs.all().for_each(|pair| pair.finish());
 }
 
+/// Ends the pairs of an account now.
+pub fn end_of(account: &Account, reason: Close) {
+    let pairs = PAIRS.lock();
+    let is_own = |pair: &&Arc<Pair>| pair.account.is_some_and(|own| std::ptr::eq(own, account));
+    for pair in pairs.all().filter(is_own) {
+        pair.ended.lock().reason.get_or_insert(reason);
+        pair.shut_down();
+    }
+}
+
 /// Ends all pairs now, whatever is on its way.
 pub fn end_all() {
     let pairs = PAIRS.lock();
-    for socket in pairs.all().flat_map(|pair| [&pair.client, &pair.far]) {
-        let _ = socket.shutdown(Shutdown::Both);
-    }
+    pairs.all().for_each(|pair| pair.shut_down());
 }
 
 /// Waits until there is no pair; false if some are left after `wait`.
@@ -156,10 +166,11 @@ pub fn movement() -> (u64, u64) {
 
 impl Pair {
     /// Neither half has begun.
-    pub fn new(client: TcpStream, far: TcpStream) -> Pair {
+    pub fn new(client: TcpStream, far: TcpStream, account: Option<&'static Account>) -> Pair {
         Pair {
             client,
             far,
+            account,
             steps: AtomicU32::new(0),
             ended: Mutex::default(),
             both: Condvar::new(),
@@ -216,9 +227,13 @@ impl Pair {
             (ended, timed_out) = lock::wait_for(&self.both, ended, HALF_OPEN);
             if ended.halves < 2 && timed_out && before == self.steps() {
                 ended.reason = Some(Close::HalfOpen);
-                let _ = self.client.shutdown(Shutdown::Both);
-                let _ = self.far.shutdown(Shutdown::Both);
+                self.shut_down();
             }
         }
+    }
+
+    fn shut_down(&self) {
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.far.shutdown(Shutdown::Both);
     }
 }

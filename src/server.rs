@@ -20,7 +20,7 @@ use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
-use crate::operator::{Fatal, links, options::Config, report::Report, start};
+use crate::operator::{Fatal, links, options::Config, report::Report, start, usage::UsageFile};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -62,6 +62,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
     let config_file = files.config_file.take();
     let rules = load::rules(&config, files, sites, &lasting(&config, &capacity)?);
+    let mut usage = config.state.as_deref().map(UsageFile::open);
     rules.sets().iter().for_each(|set| set.start_first());
     let rules = Arc::new(LiveRules::new(rules));
     if config.http_stats {
@@ -79,8 +80,9 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     }
     start_threads(&listeners, &rules, requests).map_err(no_thread)?;
     start::ready(starter)?;
-    serve(&inbox, &rules, dialer.as_ref());
+    serve(&inbox, &rules, dialer.as_ref(), &mut usage);
     stop(&listeners, &rules.current());
+    usage.iter_mut().for_each(UsageFile::save);
     Ok(())
 }
 
@@ -181,7 +183,7 @@ fn watch_signals(requests: &Sender<MainTask>) {
     let mut shown = 0;
     let mut minute = Every::new(limits::SUMMARY_INTERVAL);
     loop {
-        match sys::wait_signal(minute.left()) {
+        match sys::wait_signal(minute.left().min(stats::until_expiry())) {
             Some(Signal::Stop) if stopping => std::process::exit(1),
             Some(Signal::Stop) => {
                 stopping = true;
@@ -193,7 +195,9 @@ fn watch_signals(requests: &Sender<MainTask>) {
             Some(Signal::Ignored(name)) => log::event(format_args!("signal_ignored name={name}")),
             None => {}
         }
+        closing::enforce();
         if minute.is_due() {
+            let _ = requests.try_send(MainTask::Save);
             registry::sweep();
             buffers::trim();
             let (sum, line) = stats::refused();
@@ -206,10 +210,20 @@ fn watch_signals(requests: &Sender<MainTask>) {
 }
 
 /// Does what other threads ask for until the server is to stop.
-fn serve(inbox: &Receiver<MainTask>, rules: &LiveRules, dialer: Option<&Arc<Dialer>>) {
+fn serve(
+    inbox: &Receiver<MainTask>,
+    rules: &LiveRules,
+    dialer: Option<&Arc<Dialer>>,
+    usage: &mut Option<UsageFile>,
+) {
     for request in inbox {
-        let MainTask::StartSlot { set, slot } = request else {
-            return;
+        let (set, slot) = match request {
+            MainTask::StartSlot { set, slot } => (set, slot),
+            MainTask::Stop => return,
+            MainTask::Save => {
+                usage.iter_mut().for_each(UsageFile::save);
+                continue;
+            }
         };
         let rules = rules.current();
         let set = rules.sets().iter().find(|known| known.number == set);

@@ -22,6 +22,7 @@ mod vectors_link;
 // The program.
 mod addresses;
 mod admission;
+mod allowances;
 mod backend_stall;
 mod backends;
 mod background;

@@ -85,6 +85,7 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
     };
     let pending = &mut stream.small[stream.pending.clone()];
     offer.send.apply(pending);
+    guest.traffic.account.spend(pending.len())?;
     let mut parts = [IoSlice::new(&offer.header), IoSlice::new(pending)];
     net::write_all(&dc, &mut parts).map_err(|_| Close::DcLost)?;
     guest.traffic.direct_up_bytes.add(pending.len() as u64);

@@ -49,7 +49,7 @@ pub fn run(
     down: Option<Box<Ctr>>,
     traffic: &'static Traffic,
 ) -> (Close, Listed) {
-    let pair = Arc::new(Pair::new(client, dc));
+    let pair = Arc::new(Pair::new(client, dc, Some(traffic.account)));
     let down = Down {
         cipher: down,
         sizer: up.stream.layers.is_tls().then(Sizer::new),
@@ -73,7 +73,8 @@ fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
         if let Some(mut large) = is_busy.then(|| large(RELAY_STEP)).flatten() {
             linger(&pair.client, Some(RELAY_LINGER));
             while taken {
-                match read_soon(&pair.client, &mut large, CLIENT_LOST)? {
+                let step = traffic.account.step(large.len());
+                match read_soon(&pair.client, &mut large[..step], CLIENT_LOST)? {
                     Some(step) => n = step,
                     None => break,
                 }
@@ -106,8 +107,10 @@ fn pass_up(
     let bytes = &mut bytes[..len];
     send.apply(bytes);
     pair.step();
+    traffic.account.spend(len).map_err(Broken::Client)?;
     traffic.direct_up_bytes.add(len as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
+    traffic.account.pace(len);
     layers.check().map_err(Broken::Client)?;
     Ok(taken)
 }
@@ -160,9 +163,11 @@ fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> 
         start = 0;
     }
     decipher(down, &mut small[record::HEADER..record::HEADER + n]);
-    passed_down(pair, n, down);
+    passed_down(pair, n, down)?;
     let bytes = &small[start..record::HEADER + n];
-    (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)
+    (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)?;
+    down.traffic.account.pace(n);
+    Ok(())
 }
 
 fn decipher(down: &mut Down, bytes: &mut [u8]) {
@@ -171,17 +176,20 @@ fn decipher(down: &mut Down, bytes: &mut [u8]) {
     }
 }
 
-/// Counts `n` bytes.
-fn passed_down(pair: &Pair, n: usize, down: &Down) {
+/// Counts `n` bytes that are about to be passed on.
+fn passed_down(pair: &Pair, n: usize, down: &Down) -> Half {
+    let spent = down.traffic.account.spend(n);
+    spent.map_err(Broken::Client)?;
     pair.step();
     down.traffic.direct_down_bytes.add(n as u64);
+    Ok(())
 }
 
 /// Moves bytes until a step moves few or none come for a while; returns how many, 0 at the end. None, and
 /// nothing is moved, if the system doesn't let pipes be used so.
 fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, Broken> {
     loop {
-        let n = match pipe.fill(&pair.far, RELAY_STEP) {
+        let n = match pipe.fill(&pair.far, down.traffic.account.step(RELAY_STEP)) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 keep_pipe(pipe);
                 return Ok(Some(1));
@@ -192,6 +200,7 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, B
             }
             result => result.map_err(|_| DC_LOST)?,
         };
+        passed_down(pair, n, down)?;
         let mut left = n;
         while left > 0 {
             match pipe.empty(&pair.client, left) {
@@ -200,7 +209,7 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, B
             }
             pair.step();
         }
-        down.traffic.direct_down_bytes.add(n as u64);
+        down.traffic.account.pace(n);
         if n < RELAY_BUSY {
             keep_pipe(pipe);
             return Ok(Some(n));
@@ -212,11 +221,12 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, B
 #[inline(never)]
 fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
-        let Some(n) = read_soon(&pair.far, &mut large, DC_LOST)? else {
+        let step = down.traffic.account.step(large.len());
+        let Some(n) = read_soon(&pair.far, &mut large[..step], DC_LOST)? else {
             return Ok(1);
         };
         decipher(down, &mut large[..n]);
-        passed_down(pair, n, down);
+        passed_down(pair, n, down)?;
         let sent = match &mut down.sizer {
             None => (&pair.client).write_all(&large[..n]),
             Some(sizer) => records::cut(sizer, &large[..n], |parts| {
@@ -225,6 +235,7 @@ fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize
             }),
         };
         sent.map_err(|_| CLIENT_LOST)?;
+        down.traffic.account.pace(n);
         if n < RELAY_BUSY {
             return Ok(n);
         }
@@ -328,7 +339,7 @@ mod tests {
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.
     fn through(bytes: Vec<u8>, relay: impl FnOnce(&Pair) + Send + 'static) -> Vec<u8> {
         let ((client, mut far_client), (dc, mut far_dc)) = (pair(), pair());
-        let relaying = thread::spawn(move || relay(&Pair::new(client, dc)));
+        let relaying = thread::spawn(move || relay(&Pair::new(client, dc, None)));
         let writing = thread::spawn(move || {
             far_dc.write_all(&bytes).unwrap();
             far_dc.shutdown(Shutdown::Write).unwrap();

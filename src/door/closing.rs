@@ -11,6 +11,7 @@ use mtproxy::limits::STOP_QUIET;
 use crate::base::net;
 use crate::middle::registry;
 use crate::pair;
+use crate::stats::{self, Account, Close};
 
 /// Lets nobody in, and ends all connections as soon as they have what waits for them.
 pub fn begin() {
@@ -27,6 +28,21 @@ pub fn wait(within: Duration) -> bool {
     // They count themselves.
     let _ = registry::wait_empty(STOP_QUIET) && pair::wait_empty(STOP_QUIET);
     all_sent
+}
+
+/// Ends the clients of secrets that have expired or used up their quota.
+pub fn enforce() {
+    for account in stats::accounts() {
+        if let Some(reason) = account.over().filter(|_| account.open.value() > 0) {
+            end(account, reason);
+        }
+    }
+}
+
+/// Ends the clients of a secret now.
+pub fn end(account: &'static Account, reason: Close) {
+    registry::end_of(account, reason);
+    pair::end_of(account, reason);
 }
 
 fn drain(within: Duration) -> bool {

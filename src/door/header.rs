@@ -179,6 +179,11 @@ pub fn open(
     let Some(mut accepted) = accepted.map(Box::new) else {
         return Ok(None);
     };
+    // Nor does a secret that lets in nobody else differ from a wrong one.
+    let account = rules.account(accepted.secret_index);
+    if !account.admits(newcomer.peer.ip()) {
+        return Ok(None);
+    }
     // A replay is read and discarded like what fits no secret. Inside TLS the ClientHello was new.
     let can_prove = tls.is_none() && !rules.secrets.is_empty();
     if can_prove && !rules.replays.admit(&bytes[..HEADER_PROOF]) {

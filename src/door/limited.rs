@@ -12,7 +12,7 @@ use mtproxy::limits::{LIMIT_SILENCE, LIMIT_WAIT};
 
 use crate::base::lock::{self, Mutex};
 use crate::base::sys;
-use crate::stats::{Account, STATS};
+use crate::stats::{Account, Close, STATS};
 
 /// Those that are connected.
 static LISTED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
@@ -34,6 +34,21 @@ pub fn enter(account: &'static Account, socket: &TcpStream) -> Option<Listed> {
     account
         .limit()
         .and_then(|limit| list((account, limit as usize), LIMIT_SILENCE, socket))
+}
+
+/// Whether there is no room for one more, and nobody would give way; counts it for the secret then.
+#[inline(never)] // as above
+pub fn is_full(account: &'static Account) -> bool {
+    let is_full = account.limit().is_some_and(|limit| {
+        let stays = |entry: &Entry| silence(&entry.socket) < LIMIT_SILENCE;
+        let listed = LISTED.lock();
+        let mut own = listed.iter().filter(|e| std::ptr::eq(e.account, account));
+        account.open.value() >= limit && own.all(stays)
+    });
+    if is_full {
+        account.refuse(Close::SecretFull);
+    }
+    is_full
 }
 
 fn list(

@@ -64,7 +64,7 @@ fn relay(
     let ended = site.write_all(stranger.received.bytes()).is_err() || stranger.received.ended;
     // Gives its buffer back before the relay begins.
     drop(stranger);
-    let pair = Arc::new(Pair::new(socket, site));
+    let pair = Arc::new(Pair::new(socket, site, None));
     visit.relayed(&pair);
     let up = |pair: &Pair| match ended {
         true => shut(&pair.far),

@@ -69,8 +69,10 @@ fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
     let accepted = &stream.layers.accepted;
     let account = rules.account(accepted.secret_index);
     let _listed = limited::enter(account, &socket);
-    let Some(guest) = Guest::enter(account, accepted.dc, Some(accepted.transport)) else {
-        return Close::SecretFull.counted();
+    let transport = Some(accepted.transport);
+    let guest = match Guest::enter(account, peer.ip(), accepted.dc, transport) {
+        Ok(guest) => guest,
+        Err(reason) => return reason.counted(),
     };
     match &rules.road {
         Road::Direct(direct) => direct.serve(socket, stream, guest),

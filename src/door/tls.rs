@@ -23,6 +23,7 @@ use mtproxy::proto::secret::Secret;
 
 use super::admission::Newcomer;
 use super::header::{Found, Opened, Received, Stranger, discard, open, plain, read_before};
+use super::limited;
 use super::rules::{FakeTls, Rules};
 use super::sites::{Rejection, Site};
 use crate::base::buffers::{Account, Buffer};
@@ -153,20 +154,24 @@ fn judge<'a>(
     let Some(hello) = hello else {
         return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
     };
-    let (secret, site) = match (proven_secret(rules, tls, &hello), site) {
-        (Ok(secret), Some(site)) => (secret, site),
+    let ((index, secret), site) = match (proven_secret(rules, tls, &hello), site) {
+        (Ok(proven), Some(site)) => (proven, site),
         (Err(counter), Some(_)) => return HelloPhase::Stranger(counter, site),
         (Err(_), None) => {
             return HelloPhase::Stranger(&STATS.tls_refused_unknown_name, None);
         }
-        (Ok(secret), None) => match tls.sites.default().filter(|_| tls.any_sni) {
-            Some(site) => (secret, site),
+        (Ok(proven), None) => match tls.sites.default().filter(|_| tls.any_sni) {
+            Some(site) => (proven, site),
             None => {
                 warn_of_name(name.unwrap_or_default());
                 return HelloPhase::Stranger(&STATS.tls_refused_wrong_name, None);
             }
         },
     };
+    let account = rules.account(index);
+    if limited::is_full(account) || !account.admits(newcomer.peer.ip()) {
+        return HelloPhase::Stranger(&STATS.tls_refused_allowance, Some(site));
+    }
     // The digest doesn't cover the time stamp, the last 4 bytes: a replay may bear any.
     if !rules.replays.admit(&hello.random[..28]) {
         return HelloPhase::Stranger(&STATS.tls_refused_replay, Some(site));
@@ -181,23 +186,23 @@ fn judge<'a>(
     }
 }
 
-/// The secret that a ClientHello proves; the error is what counts it.
+/// The secret that a ClientHello proves, and its place; the error is what counts it.
 #[inline(never)] // see `live`
 fn proven_secret<'a>(
     rules: &'a Rules,
     tls: &FakeTls,
     hello: &ClientHello,
-) -> Result<&'a Secret, &'static Counter> {
-    let mut tries = rules.secrets.iter();
-    let fitting = tries.find_map(|secret| Some((secret, hello.verify(secret)?)));
-    let (secret, stamp) = fitting.ok_or(&STATS.tls_refused_bad_digest)?;
+) -> Result<(usize, &'a Secret), &'static Counter> {
+    let mut tries = rules.secrets.iter().enumerate();
+    let fitting = tries.find_map(|proven| Some((proven, hello.verify(proven.1)?)));
+    let (proven, stamp) = fitting.ok_or(&STATS.tls_refused_bad_digest)?;
     let now = u32::try_from(clock::unix()).unwrap_or(u32::MAX);
     let age = i64::from(now) - i64::from(stamp);
     let (back, ahead) = tls.skew;
     if age >= i64::from(back) || age < -i64::from(ahead) {
         return Err(&STATS.tls_refused_skew);
     }
-    Ok(secret)
+    Ok(proven)
 }
 
 /// Once a minute: somebody knows a secret and asks for a name that isn't served, as yesterday's links do.

@@ -171,7 +171,7 @@ mod tests {
     fn pair() -> Arc<Pair> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        Arc::new(Pair::new(ours, listener.accept().unwrap().0))
+        Arc::new(Pair::new(ours, listener.accept().unwrap().0, None))
     }
 
     fn relayed<'a>(visitors: &'a Visitors, from: &str) -> (Visit<'a>, Arc<Pair>) {

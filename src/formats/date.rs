@@ -44,6 +44,17 @@ impl Moment {
     }
 }
 
+/// Unix seconds at the beginning of a day of the years 1970 to 9999; None if there is no such day.
+pub fn unix(year: u32, month: u32, day: u32) -> Option<u64> {
+    let months = days_of_months(year);
+    let before = usize::try_from(month.checked_sub(1)?).ok()?;
+    let is_day = (1..=*months.get(before)?).contains(&day) && (1970..=9999).contains(&year);
+    let of_years = (1970..year.min(9999)).map(days_of_year);
+    let of_months = months.into_iter().take(before);
+    let days: u32 = of_years.chain(of_months).chain([day.checked_sub(1)?]).sum();
+    is_day.then_some(u64::from(days).saturating_mul(86_400))
+}
+
 fn is_leap(year: u32) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }

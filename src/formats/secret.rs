@@ -13,9 +13,9 @@
 //! They are written in hexadecimal, base64url or base64, tried in this order as clients do
 //! (protocol.md 5.8), the latter two with or without padding. C knows the 32 digits of a plain one.
 
-use crate::limits::{MAX_DOMAIN, MAX_LABEL, MAX_SECRETS};
+use crate::formats::allowance::{self, Allowance};
+use crate::limits::{MAX_DOMAIN, MAX_LABEL};
 use crate::proto::secret::Secret;
-use crate::proto::wire::decimal;
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, str};
@@ -32,7 +32,7 @@ pub enum Form {
     FakeTls(String),
 }
 
-/// A client secret as an operator gives it: `SECRET[:label[:limit]]`.
+/// A client secret as an operator gives it: `SECRET[:label[:limit]] [name=value …]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SecretEntry {
     /// What clients must know.
@@ -43,15 +43,18 @@ pub struct SecretEntry {
     pub label: Option<String>,
     /// Clients that may use it at a time, at least 1.
     pub limit: Option<u32>,
+    /// What it allows besides.
+    pub allowance: Allowance,
 }
 
 impl SecretEntry {
-    /// Parses `SECRET[:label[:limit]]`; the label may be empty if there is a limit. An error holds
-    /// nothing of the text but the length of the secret.
+    /// Parses `SECRET[:label[:limit]] [name=value …]`; the label may be empty if there is a limit. The words
+    /// behind it are those of [`allowance`]. An error holds nothing of the text but the length of the secret.
     pub fn parse(text: &str) -> Result<SecretEntry, SecretError> {
         if text.contains("://") || text.starts_with("t.me/") {
             return Err(SecretError::Link);
         }
+        let (text, words) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         let mut parts = text.splitn(3, ':');
         let (secret, form) = parse_secret(parts.next().unwrap_or_default())?;
         let (label, limit) = (parts.next(), parts.next());
@@ -61,21 +64,33 @@ impl SecretEntry {
             Some(label) if is_label(label) => Some(label.into()),
             Some(_) => return Err(SecretError::Label),
         };
-        let at_least_1 = |text: &str| decimal(text.as_bytes()).filter(|limit| *limit > 0);
-        let limit = limit.map(|text| at_least_1(text).ok_or(SecretError::Limit));
+        let at_least_1 = |text: &str| allowance::number(text).ok_or(SecretError::Limit);
+        let mut limit = limit.map(at_least_1).transpose()?;
+        let mut allowance = Allowance::default();
+        for word in words.split_ascii_whitespace() {
+            match word.strip_prefix("max-connections=") {
+                Some(text) => limit = Some(at_least_1(text)?),
+                None => allowance.take(word).map_err(SecretError::Allowance)?,
+            }
+        }
+        if allowance.quota > 0 && label.is_none() {
+            return Err(SecretError::NoLabel);
+        }
         Ok(SecretEntry {
             secret,
             form,
             label,
-            limit: limit.transpose()?,
+            limit,
+            allowance,
         })
     }
 
-    /// Adds this to the secrets of a server, where none and no label may stand twice. `place` says where the
-    /// secret with this index (from 0) was given; the error is a sentence.
+    /// Adds this to the secrets of a server, at most `most`, where none and no label may stand twice. `place`
+    /// says where the secret with this index (from 0) was given; the error is a sentence.
     pub fn add_to(
         self,
         entries: &mut Vec<SecretEntry>,
+        most: usize,
         place: impl Fn(usize) -> String,
     ) -> Result<(), String> {
         let name = |index, entry: &SecretEntry| match &entry.label {
@@ -93,8 +108,8 @@ impl SecretEntry {
             };
             return Err(format!("{this} {clash} {}", name(index, known)));
         }
-        if entries.len() >= MAX_SECRETS {
-            return Err(format!("{this}: expected at most {MAX_SECRETS} secrets"));
+        if entries.len() >= most {
+            return Err(format!("{this}: expected at most {most} secrets"));
         }
         entries.push(self);
         Ok(())
@@ -116,6 +131,10 @@ pub enum SecretError {
     Label,
     /// No limit behind the second colon.
     Limit,
+    /// A word behind the secret is wrong; what was expected.
+    Allowance(&'static str),
+    /// A quota, but no label that its use is kept by.
+    NoLabel,
 }
 
 impl fmt::Display for SecretError {
@@ -140,6 +159,10 @@ impl fmt::Display for SecretError {
             SecretError::Limit => f.write_str(
                 "expected a number of clients from 1 to 4294967295 behind the secret's label",
             ),
+            SecretError::Allowance(expected) => write!(f, "expected {expected} behind the secret"),
+            SecretError::NoLabel => {
+                f.write_str("expected a label: what is used of a quota is kept by it")
+            }
         }
     }
 }
@@ -396,7 +419,7 @@ mod tests {
         assert_eq!(parse("::1"), Ok((None, Some(1))));
         assert_eq!(parse("::4294967295"), Ok((None, Some(u32::MAX))));
         let too_long = "l".repeat(33);
-        for label in ["", "a b", "é", "a/b", "a=b", &too_long, HEX] {
+        for label in ["", "é", "a/b", "a=b", &too_long, HEX] {
             assert_eq!(parse(&format!(":{label}")), Err(SecretError::Label));
         }
         for limit in ["", "0", "-1", "+1", "x", "4294967296", "1:2"] {
@@ -405,12 +428,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_secret_allows_stands_behind_it() {
+        let parse = |tail: &str| SecretEntry::parse(&format!("{HEX}{tail}"));
+        let entry = parse(":bob:5  max-ips=2\trate=1k quota=3g quota-reset=monthly:9 ").unwrap();
+        let wanted = Allowance {
+            addresses: 2,
+            rate: 1 << 10,
+            quota: 3 << 30,
+            reset_day: 9,
+            expires: 0,
+        };
+        assert_eq!((entry.limit, entry.allowance), (Some(5), wanted));
+        assert_eq!(parse(" max-connections=7").unwrap().limit, Some(7));
+        let is_what = "max-ips=N with N above 0";
+        for (tail, wanted) in [
+            (" max-ips=x", SecretError::Allowance(is_what)),
+            (" max-connections=0", SecretError::Limit),
+            (" quota=1g", SecretError::NoLabel),
+        ] {
+            assert_eq!(parse(tail), Err(wanted), "{tail}");
+        }
+        let text = format!("{}", SecretError::Allowance(is_what));
+        assert_eq!(text, "expected max-ips=N with N above 0 behind the secret");
+    }
+
+    #[test]
     fn no_secret_and_no_label_twice() {
         let other = "11112222333344445555666677778888";
         let add = |text: &str| {
             let mut entries = vec![SecretEntry::parse(&format!("{HEX}:bob")).unwrap()];
             let entry = SecretEntry::parse(text).unwrap();
-            entry.add_to(&mut entries, |index| format!("place {index}"))
+            entry.add_to(&mut entries, 16, |index| format!("place {index}"))
         };
         for (text, wanted) in [
             (
@@ -432,7 +480,7 @@ mod tests {
         let mut entries = Vec::new();
         let results = (0..17).map(|i| {
             let entry = SecretEntry::parse(&format!("{i:032x}")).unwrap();
-            entry.add_to(&mut entries, |index| format!("place {index}"))
+            entry.add_to(&mut entries, 16, |index| format!("place {index}"))
         });
         let results: Vec<_> = results.collect();
         assert!(results[..16].iter().all(Result::is_ok));
@@ -455,7 +503,7 @@ mod tests {
 
     #[test]
     fn every_other_character_is_refused_at_every_place() {
-        for wrong in ['g', '/', '@', 'G', '`', ' ', '\0', '+', '-'] {
+        for wrong in ['g', '/', '@', 'G', '`', '\0', '+', '-'] {
             for place in 0..32 {
                 let mut text: vec::Vec<char> = HEX.chars().collect();
                 text[place] = wrong;

@@ -31,6 +31,8 @@ pub enum MainTask {
     },
     /// Stop the server.
     Stop,
+    /// Keep what is to outlast the process.
+    Save,
 }
 
 /// A distinct set of targets.

@@ -62,8 +62,9 @@ pub fn refuse(socket: &TcpStream, first: FirstRequest) -> Close {
 #[inline(never)] // an idle client's thread keeps the deepest stack that it ever used
 pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) -> Close {
     let dc = road.dcs.default_dc();
-    let Some(guest) = Guest::enter(&OPEN, dc, None) else {
-        return Close::SecretFull.counted();
+    let guest = match Guest::enter(&OPEN, ends.1.ip(), dc, None) {
+        Ok(guest) => guest,
+        Err(reason) => return reason.counted(),
     };
     let set = road.dcs.route(dc);
     let mut session = match Session::enter(road, ends, set, (Outbox::clear(), false), guest) {
@@ -287,7 +288,7 @@ fn respond(client: &Arc<Client>, only: Option<ConnId>, response: Response, reaso
     };
     drop(request.pending); // before the client can see the response
     let mut bytes = response.encode(request.manner);
-    let delivery = outbox.deliver(&client.socket, &mut bytes);
+    let delivery = outbox.deliver(&client.socket, &mut bytes, false);
     drop(outbox);
     writer::settle(client, delivery);
     match response.stays_open(request.manner) {

@@ -81,10 +81,15 @@ impl Outbox {
         Outbox::new(Ctr::clear(), false)
     }
 
-    /// Sends or queues a framed packet; encrypts it in place if it is sent at once.
-    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8]) -> Delivery {
+    /// Sends or queues a framed packet; encrypts it in place if it is sent at once, which it isn't if a writer
+    /// is to pace it.
+    pub fn deliver(&mut self, socket: &TcpStream, packet: &mut [u8], is_paced: bool) -> Delivery {
         if self.closing.is_some() {
             return Delivery::Done;
+        }
+        let is_busy = self.backlog.is_some();
+        if is_paced {
+            self.backlog.get_or_insert_default();
         }
         if let Some(backlog) = &mut self.backlog {
             if backlog.bytes + packet.len() > buffers::outbox_cap() {
@@ -95,7 +100,8 @@ impl Outbox {
                 None => Form::Plain,
             };
             return match backlog.append(packet, form) {
-                Ok(()) => Delivery::Queued,
+                Ok(()) if is_busy => Delivery::Queued,
+                Ok(()) => Delivery::StartWriter,
                 Err(_) => Delivery::Broken,
             };
         }
@@ -281,7 +287,7 @@ mod tests {
         let (ours, mut theirs) = pair();
         let mut outbox = Outbox::new(cipher(), false);
         assert_eq!(
-            outbox.deliver(&ours, &mut b"hello".to_vec()),
+            outbox.deliver(&ours, &mut b"hello".to_vec(), false),
             Delivery::Done
         );
         let mut got = [0; 5];
@@ -338,7 +344,7 @@ mod tests {
         let packet = |(i, len): (usize, &usize)| vec![i as u8; *len];
         let mut busy = false;
         for each in lengths.iter().enumerate() {
-            let outcome = outbox.deliver(&ours, &mut packet(each));
+            let outcome = outbox.deliver(&ours, &mut packet(each), false);
             let wanted = match busy {
                 true => &[Delivery::Queued][..],
                 false => &[Delivery::Done, Delivery::StartWriter],
@@ -348,7 +354,7 @@ mod tests {
         }
         assert!(busy && outbox.bytes() > 0);
         assert!(!outbox.close());
-        let taken_no_more = outbox.deliver(&ours, &mut [0; 8]);
+        let taken_no_more = outbox.deliver(&ours, &mut [0; 8], false);
         assert_eq!(taken_no_more, Delivery::Done, "closing");
         let writer = std::thread::spawn(move || {
             while let Some(buffer) = outbox.next() {
@@ -377,7 +383,7 @@ mod tests {
         let mut packet = vec![0; 1 << 20];
         let mut total = 0;
         let end = loop {
-            match outbox.deliver(&ours, &mut packet) {
+            match outbox.deliver(&ours, &mut packet, false) {
                 Delivery::Flood => break outbox.bytes(),
                 _ => total += packet.len(),
             }

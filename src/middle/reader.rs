@@ -85,9 +85,16 @@ fn next_packet(
     stream.pending.start += prefix.prefix_len;
     let place = PAYLOAD_AT..PAYLOAD_AT + prefix.len;
     let likely = (2 * stream.pending.len()).max(last_len.min(FIRST_BUFFER));
-    let mut read = |out: &mut [u8]| match stream.take(out) {
-        0 => stream.layers.read(socket, out),
-        taken => Ok(taken),
+    let account = session.client.traffic.account;
+    let mut read = |out: &mut [u8]| {
+        let most = account.step(out.len());
+        let out = &mut out[..most];
+        let n = match stream.take(out) {
+            0 => stream.layers.read(socket, out)?,
+            taken => taken,
+        };
+        account.pace(n);
+        Ok(n)
     };
     let packet = session.read_packet(place, likely, &mut read)?;
     Ok((prefix, packet))
@@ -107,6 +114,7 @@ fn forward(session: &mut Session, prefix: &Prefix, mut packet: Buffer) -> Result
         STATS.filtered_queries.add(1);
         return Ok(());
     };
+    session.client.traffic.account.spend(payload.len())?;
     if session.link.is_none() {
         session.pin()?;
     }

@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use crate::base::buffers::Buffer;
 use crate::base::lock::{self, Mutex};
 use crate::base::sys;
-use crate::stats::{Close, STATS, Traffic};
+use crate::stats::{Account, Close, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
 
@@ -282,6 +282,12 @@ pub fn movement() -> (u64, u64) {
 pub fn finish_all() {
     table().stopped = true;
     all().iter().for_each(|c| c.finish(Close::Stopping));
+}
+
+/// Ends the clients of an account now.
+pub fn end_of(account: &Account, reason: Close) {
+    let own = clients(|_, client| client.traffic.is_of(account));
+    own.iter().for_each(|client| client.end(reason));
 }
 
 /// Ends all clients now, whatever waits for them.

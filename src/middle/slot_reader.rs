@@ -113,6 +113,9 @@ fn answer(
     if data.is_empty() || client.ending().is_some() {
         return;
     }
+    if let Err(reason) = client.traffic.account.spend(data.len()) {
+        return client.finish(reason);
+    }
     client.traffic.answers.add(1);
     client.traffic.answer_bytes.add(data.len() as u64);
     link.has_answered.store(true, Ordering::Relaxed);

@@ -16,7 +16,8 @@ use crate::stats::{Close, STATS};
 
 /// Delivers a framed packet; encrypts it in place if it is sent at once.
 pub fn put(client: &Arc<Client>, packet: &mut [u8]) {
-    let delivery = client.outbox().deliver(&client.socket, packet);
+    let is_paced = client.traffic.account.has_rate();
+    let delivery = client.outbox().deliver(&client.socket, packet, is_paced);
     settle(client, delivery);
 }
 
@@ -70,13 +71,18 @@ fn next(client: &Client) -> Option<Buffer> {
 /// Writes everything. Each call returns after a while even if the client takes nothing (the socket's
 /// write timeout), so that a client that is to be closed has a deadline.
 fn write_all(client: &Client, mut bytes: &[u8]) -> Result<(), Close> {
+    let account = client.traffic.account;
     while !bytes.is_empty() {
         let overdue = client.outbox().is_overdue();
         if overdue {
             return Err(Close::Stalled);
         }
-        match net::write_some(&client.socket, &[IoSlice::new(bytes)]) {
-            Ok(n) => bytes = &bytes[n..],
+        let step = account.step(bytes.len());
+        match net::write_some(&client.socket, &[IoSlice::new(&bytes[..step])]) {
+            Ok(n) => {
+                bytes = &bytes[n..];
+                account.pace(n);
+            }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return Err(Close::ClientLost),
         }

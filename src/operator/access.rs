@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use mtproxy::crypto::wipe::wipe;
+use mtproxy::formats::allowance::Allowance;
 use mtproxy::formats::secret::{Form, SecretEntry, spell};
-use mtproxy::limits::MAX_SECRET_FILE;
+use mtproxy::limits::{MAX_FILE_SECRETS, MAX_SECRET_FILE};
 use mtproxy::proto::secret::Secret;
 
 use crate::base::sys;
@@ -35,6 +36,7 @@ pub fn load(config: &Config) -> Result<Secrets, Fatal> {
             form: config.domains.first().map_or(Form::Padded, fake_tls),
             label: None,
             limit: None,
+            allowance: Allowance::default(),
         });
     }
     Ok(Secrets { entries, made_up })
@@ -49,7 +51,7 @@ pub fn read(config: &Config) -> Result<Vec<SecretEntry>, Fatal> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|e| Fatal(format!("can't read secret file {name}: {e}")))?;
     if text.len() > MAX_SECRET_FILE {
-        let text = format!("secret file {name}: expected at most 64 KiB");
+        let text = format!("secret file {name}: expected at most 512 KiB");
         return Err(Fatal(text));
     }
     let added = add_lines(&mut entries, text.trim_start_matches('\u{feff}'), &name);
@@ -76,7 +78,7 @@ fn add_lines(entries: &mut Vec<SecretEntry>, text: &str, name: &str) -> Result<(
         let place = format!("{name}:{number}");
         let entry = SecretEntry::parse(line).map_err(|e| format!("{place}: {e}"))?;
         places.push(place);
-        entry.add_to(entries, |index| places[index].clone())?;
+        entry.add_to(entries, MAX_FILE_SECRETS, |index| places[index].clone())?;
     }
     match entries.len() == given {
         true => Err(format!("{name}: expected at least one secret")),
@@ -144,7 +146,7 @@ mod tests {
     #[test]
     fn errors_name_file_and_line_and_no_secret() {
         let given = [entry(&format!("{A}:bob"))];
-        let many: String = (0..16).map(|i| format!("{i:032x}\n")).collect();
+        let many: String = (0..1024).map(|i| format!("{i:032x}\n")).collect();
         for (text, wanted) in [
             (format!("\n{A}0\n"), "f:2: expected a secret of 32 hex"),
             (format!("{B}:\n"), "f:1: expected a label"),
@@ -158,7 +160,7 @@ mod tests {
                 format!("{B}:bob"),
                 "f:1 (bob) has the same label as number 1 of -S (bob)",
             ),
-            (many, "f:16: expected at most 16 secrets"),
+            (many, "f:1024: expected at most 1024 secrets"),
             ("# none\n".into(), "f: expected at least one secret"),
         ] {
             let error = add_lines(&mut given.to_vec(), &text, "f").unwrap_err();

@@ -57,6 +57,9 @@ close_reasons! {
     NoThread no_thread: "no thread for the client's writer" refusal,
     Panicked panicked: "a bug; it was logged",
     Stopping stopping: "the server stops",
+    SecretAddresses secret_addresses: "the secret's limit of addresses is reached" refusal,
+    SecretQuota secret_quota: "the secret's quota is used up",
+    SecretExpired secret_expired: "the secret has expired",
 }
 
 impl Close {

@@ -14,7 +14,7 @@ use std::fmt::Write;
 use crate::base::gauge::{Counter, Gauge};
 use crate::base::threads;
 
-pub use account::{Account, OPEN};
+pub use account::{Account, OPEN, REFUSALS, accounts, until_expiry};
 pub use close::Close;
 pub use row::Row;
 use row::add;
@@ -98,6 +98,7 @@ counters! {
     tls_refused_skew: "strangers: a hello whose time stamp is too old or too new" refusal "skew",
     tls_refused_replay: "strangers: a hello that was used before" refusal "replay",
     tls_refused_incomplete: "strangers: silence or part of a hello until the deadline" refusal "incomplete_hello",
+    tls_refused_allowance: "strangers: a hello that proves a secret which lets nobody else in" refusal "allowance",
     headers_replayed: "obfuscated2 headers that were used before",
     mask_connections: "strangers that were shown the mask site",
     mask_refused_full: "strangers closed because --mask-max were there for too long, or as many waited",

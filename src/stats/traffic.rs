@@ -5,9 +5,11 @@
 //!
 //! Combinations are bounded: ids that are not served count for the data centre that serves them.
 
+use std::net::IpAddr;
+
 use mtproxy::proto::{transport::Transport, wire::DcId};
 
-use super::account::Account;
+use super::account::{Account, Seat};
 use super::close::Close;
 use super::row::{Row, add};
 use crate::base::gauge::{Counter, Gauge, Place};
@@ -130,28 +132,27 @@ pub struct Guest {
     /// Counts what it moves.
     pub traffic: &'static Traffic,
     is_counted: bool,
-    _places: [Place<&'static Gauge>; 2],
+    _seat: Seat,
+    _place: Place<&'static Gauge>,
 }
 
 impl Guest {
-    /// Enters; None, and counted as refused, if the account's limit of clients is reached.
+    /// Enters, from an address; the error is why not.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(
         account: &'static Account,
+        from: IpAddr,
         dc: DcId,
         transport: Option<Transport>,
-    ) -> Option<Guest> {
-        let Some(place) = Gauge::try_enter(&account.open, account.limit().unwrap_or(u32::MAX))
-        else {
-            account.refused.add(1);
-            return None;
-        };
+    ) -> Result<Guest, Close> {
+        let seat = account.enter(from)?;
         let traffic = of(account, dc, transport);
         traffic.clients.add(1);
-        Some(Guest {
+        Ok(Guest {
             traffic,
             is_counted: false,
-            _places: [place, Gauge::enter(&traffic.open)],
+            _seat: seat,
+            _place: Gauge::enter(&traffic.open),
         })
     }
 
@@ -175,6 +176,8 @@ mod tests {
     use super::*;
     use mtproxy::formats::secret::SecretEntry;
 
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn guests_come_and_go_and_a_limit_holds() {
         let key = "00112233445566778899aabbccddeeff";
@@ -182,11 +185,11 @@ mod tests {
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
         set_served((vec![DcId(1), DcId(2)], DcId(2)));
         let [nameless, bob] = [0, 1].map(|i| Account::of(&entries[i]));
-        let enter = |dc| Guest::enter(bob, DcId(dc), Some(Transport::Abridged));
+        let enter = |dc| Guest::enter(bob, HOME, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
-        assert!(enter(1).is_none());
-        assert_eq!((bob.label.as_str(), bob.refused.value()), ("bob", 1));
+        assert_eq!(enter(1).err(), Some(Close::SecretFull));
+        assert_eq!((bob.label.as_str(), bob.refused[0].value()), ("bob", 1));
         drop(first);
         assert_eq!(bob.open.value(), 1);
         let third = enter(-300).unwrap();
@@ -201,7 +204,7 @@ mod tests {
         );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
-            .map(|_| Guest::enter(nameless, DcId(2), Some(Transport::Abridged)).unwrap())
+            .map(|_| Guest::enter(nameless, HOME, DcId(2), Some(Transport::Abridged)).unwrap())
             .collect();
         assert_eq!(nameless.open.value(), many.len() as u32);
         // A reload finds both again, and gives Bob a place more.
@@ -211,6 +214,6 @@ mod tests {
             enter(1).unwrap()
         };
         assert!(std::ptr::eq(Account::of(&entries[0]), nameless));
-        assert!(enter(1).is_none());
+        assert_eq!(enter(1).err(), Some(Close::SecretFull));
     }
 }

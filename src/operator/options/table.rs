@@ -309,7 +309,7 @@ pub const FLAGS: &[Flag] = &[
     Flag {
         spelling: "--state FILE",
         help: "keep what a restart must not forget in this file and FILE.old: which handshakes were used \
-               before; appended to while running, bounded",
+               before, bounded; and in FILE.usage what is used of quotas",
         apply: Value(|config, text| set(&mut config.state, values::file(text))),
     },
     Flag {

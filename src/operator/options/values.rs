@@ -6,10 +6,11 @@
 
 use super::config::DcOverride;
 use crate::door::sites::Domain;
+use mtproxy::formats::allowance;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
 use mtproxy::limits::{
-    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_STATS_NETS,
+    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_STATS_NETS,
     MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
 };
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
@@ -86,7 +87,9 @@ pub fn stats_ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
 pub fn secret(secrets: &mut Vec<SecretEntry>, text: &str) -> Result<(), Wrong> {
     let entry = SecretEntry::parse(text).map_err(|error| Wrong::Hidden(error.to_string()))?;
     let place = |index| format!("number {}", index + 1);
-    entry.add_to(secrets, place).map_err(Wrong::Hidden)
+    entry
+        .add_to(secrets, MAX_SECRETS, place)
+        .map_err(Wrong::Hidden)
 }
 
 /// -P
@@ -250,16 +253,8 @@ pub fn network(networks: &mut Vec<Network>, text: &str) -> Result<(), Wrong> {
 
 /// --msg-buffers-size
 pub fn bytes(text: &str) -> Result<u64, Wrong> {
-    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];
-    let with_unit = units.iter().find_map(|(unit, shift)| {
-        let digits = text.strip_suffix([*unit, unit.to_ascii_uppercase()])?;
-        Some((digits, *shift))
-    });
-    let (digits, shift) = with_unit.unwrap_or((text, 0));
-    let value = decimal::<u64>(digits.as_bytes()).filter(|value| *value > 0);
-    let bytes = value.and_then(|value| value.checked_mul(1 << shift));
     let what = "bytes as a number above 0, or one with k, m, g or t behind it";
-    expect(bytes, what)
+    expect(allowance::bytes(text), what)
 }
 
 /// --tls-skew

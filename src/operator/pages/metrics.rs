@@ -151,11 +151,23 @@ fn by_secret(text: &mut Text, live: &Live) {
         counter secret_clients [secret label] "clients whose handshake was accepted, by secret"
             each(text, "", &|account| sum(account, |t| t.clients.value()));
         counter secret_refusals [secret label] "clients refused because of that limit"
-            each(text, "", &|account| account.refused.value());
+            each(text, "", &|account| account.refused[0].value());
         counter secret_bytes [secret label direction] "bytes of clients, by secret" {
             each(text, "up", &|account| sum(account, Traffic::up_bytes));
             each(text, "down", &|account| sum(account, Traffic::down_bytes));
         };
+        counter secret_refusals_by_reason [secret label reason] "clients refused by what the secret allows"
+            for (place, (_, word)) in stats::REFUSALS.iter().enumerate() {
+                each(text, word, &|account| account.refused[place].value());
+            };
+        gauge secret_addresses [secret label] "addresses that clients come from, if max-ips limits them"
+            each(text, "", &|account| account.addresses() as u64);
+        gauge secret_quota_left_bytes [secret label] "bytes left of the quota, where there is one"
+            for (number, account) in (1..).zip(&live.rules.accounts) {
+                if let Some(left) = account.quota_left() {
+                    text.sample(&[&format!("{number}"), account.label.as_str()], &left);
+                }
+            };
     }
 }
 

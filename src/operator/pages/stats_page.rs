@@ -185,7 +185,7 @@ fn own(page: &mut Page, live: &Live) {
         };
         line("label", &account.label);
         line("connections", &account.open.value());
-        line("refused", &account.refused.value());
+        line("refused", &account.refused[0].value());
     }
 }
 
