@@ -119,7 +119,7 @@ fn in_fake_tls_the_site_is_shown() {
         for (words, reason) in [
             ("max-connections=1", "connections"),
             ("max-ips=1", "addresses"),
-            ("quota=128", "quota"),
+            ("quota=100", "quota"),
             ("expires=2026-01-01T00:00Z", "expired"),
         ] {
             let site = MaskSite::with(silent());
