@@ -15,9 +15,8 @@
 //! sender also pays for the delivery of what it sends, the proxy as well as the relay. Payload is what
 //! goes in the direction that is named; the short message the other way isn't counted.
 //!
-//! BENCH_QUICK=1 takes 40 seconds instead of nearly four minutes; BENCH_JSON=FILE also writes the
-//! figures as JSON; MTPROXY_BIN=FILE measures another program with the same command line and the same
-//! start block.
+//! BENCH_QUICK=1 takes a minute instead of nearly six; BENCH_JSON=FILE also writes the figures as JSON;
+//! MTPROXY_BIN=FILE measures another program with the same command line and the same start block.
 
 mod clients;
 mod crc;
@@ -101,5 +100,6 @@ fn measure(suite: &mut Suite) -> Result<(), String> {
     suite.transfers(&servers, &fake_tls_list(), sections)?;
     suite.connections(&servers, "Fake TLS: connections")?;
     drop(servers);
+    suite.rate()?;
     suite.idle()
 }

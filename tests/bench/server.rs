@@ -86,6 +86,19 @@ impl Recipe {
         }
     }
 
+    /// The same proxy with a rate for its secret.
+    pub fn with_rate(&self, name: &'static str, rate: &str) -> Recipe {
+        let mut arguments = self.arguments.clone();
+        if let Some(place) = arguments.iter().position(|argument| argument == "-S") {
+            arguments[place + 1] += rate;
+        }
+        Recipe {
+            name,
+            arguments,
+            ..self.clone()
+        }
+    }
+
     /// This program again, as the plain relay.
     pub fn relay(centre_ports: &[u16]) -> std::io::Result<Recipe> {
         let ports = centre_ports.iter().map(u16::to_string);

@@ -7,6 +7,7 @@ use crate::server::{self, Files, Recipe, Server};
 use crate::sys;
 use crate::telegram::Role;
 use crate::transfers::{Transfer, counted};
+use crate::wire::Ask;
 use std::path::Path;
 
 /// Everything that lasts for the whole run.
@@ -194,6 +195,42 @@ impl Suite {
         let cpu = figures(&samples, Sample::microseconds_each);
         self.report
             .row("16 at a time, CPU", "us/connection", cpu, load);
+        Ok(())
+    }
+
+    /// How well a secret's rate is kept over 20 s, or 4 in a hurry: what arrives of what it allows.
+    pub fn rate(&mut self) -> Result<(), String> {
+        self.report.begin("A secret's rate of 4 MiB/s");
+        let ask = Ask {
+            request: SMALL.request,
+            answer: 16 << 10,
+        };
+        for clients in [1, 10] {
+            let load = Load {
+                clients,
+                window: 4,
+                ask,
+            };
+            let [middle, direct, _] = self.recipes.clone();
+            let seconds = if self.rounds == 1 { 4.0 } else { 20.0 };
+            let mut measure = |recipe: &Recipe, name| {
+                let recipe = recipe.with_rate(name, " rate=4m");
+                progress(&format!("a rate, {}: {name}", counted(clients)));
+                let server = recipe.start(&mut self.engine)?;
+                server.await_ready(&mut self.engine)?;
+                let sample = scenarios::transfer(&mut self.engine, &server, load, seconds)
+                    .map_err(|text| self.failed(&server, "a rate", &text))?;
+                let bytes = (ask.request + ask.answer) as f64;
+                Ok::<f64, String>(sample.rate() * bytes / f64::from(4 << 20) * 100.0)
+            };
+            let kept = [
+                measure(&middle, "middle with a rate")?,
+                measure(&direct, "direct with a rate")?,
+                f64::NAN,
+            ];
+            let name = format!("down, 16 KiB, {}", counted(clients));
+            self.report.row(&name, "% of the rate", kept, NO_LOAD);
+        }
         Ok(())
     }
 
