@@ -296,6 +296,8 @@ pub const BACKLOG: u32 = 8192;
 pub const WINDOW_CLAMP: u32 = 131_072;
 /// Most that flags which count something may give: C's int.
 pub const MAX_COUNT: u32 = i32::MAX as u32;
+/// Longest file of --config, bytes: a thousand secrets with their settings.
+pub const MAX_SETTINGS_FILE: usize = 1 << 20;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 

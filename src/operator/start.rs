@@ -6,9 +6,9 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, PipeWriter, Read, Write};
+use std::io::{self, ErrorKind, PipeWriter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mtproxy::formats::config_file::{self, ConfigFile};
@@ -17,6 +17,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{log, net, sys};
 use crate::direct::table::Table;
+use crate::operator::files::read_file;
 use crate::operator::options::{Config, DcOverride};
 use crate::operator::{Fatal, pages::FileFacts};
 
@@ -48,14 +49,6 @@ pub fn ready(starter: Option<PipeWriter>) -> Result<(), Fatal> {
     log::flush();
     let left = sys::leave_terminal().and_then(|()| starter.write_all(&[0]));
     left.map_err(|e| Fatal(format!("-d: can't leave the terminal: {e}")))
-}
-
-/// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
-pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Telegram's configuration, for middle mode.

@@ -4,6 +4,7 @@
 //! The rows of `table` fill a [`Config`] in place; `check` holds it to the rules that involve several flags.
 //! Fields are kept as they were given, and what follows from several of them is a method.
 
+use super::file::Setting;
 use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
@@ -28,6 +29,8 @@ pub enum Command {
     Help,
     /// Print `mtproxy VERSION` on stdout, exit 0.
     Version,
+    /// `config`: print a sample of the file of --config on stdout.
+    Sample,
 }
 
 /// A command line, checked.
@@ -131,8 +134,12 @@ pub struct Config {
     pub force_dh: bool,
     /// --msg-buffers-size: at least 1 byte.
     pub buffer_bytes: Option<u64>,
+    /// --config
+    pub settings_file: Option<PathBuf>,
     /// The long names of the flags that were given.
     pub given: Vec<&'static str>,
+    /// What a reload takes over: the command line, and what of the file only a start can apply.
+    pub kept: Vec<Setting>,
 }
 
 /// A number that a flag may change.
@@ -232,5 +239,11 @@ impl UsageError {
     pub fn new(text: impl Into<String>) -> UsageError {
         let text = text.into();
         UsageError { text, code: 2 }
+    }
+
+    /// The same, in a file.
+    pub fn at(mut self, place: &str) -> UsageError {
+        self.text = format!("{place}: {}", self.text);
+        self
     }
 }

@@ -170,6 +170,13 @@ pub const FLAGS: &[Flag] = &[
         "no effect: these checksums are offered to middle proxies anyway",
     ),
     Flag {
+        spelling: "--config FILE",
+        help: "a file of these flags: a line each, the long name without dashes, then its value; # begins a \
+               comment; what the command line gives too counts as given there; mtproxy config prints a \
+               sample",
+        apply: Value(|config, text| set(&mut config.settings_file, values::file(text))),
+    },
+    Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
@@ -285,6 +292,11 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--print-links",
         help: "show the links at start even if standard output is no terminal; they hold the secret",
         apply: Alone(|config| config.print_links = true),
+    },
+    Flag {
+        spelling: "--proxy-config FILE",
+        help: "Telegram's list of middle proxies, as CONFIG; for the file of --config",
+        apply: Value(|config, text| set(&mut config.config_file, values::file(text))),
     },
     Flag {
         spelling: "--qr",
