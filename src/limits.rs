@@ -298,6 +298,10 @@ pub const WINDOW_CLAMP: u32 = 131_072;
 pub const MAX_COUNT: u32 = i32::MAX as u32;
 /// Longest file of --config, bytes: a thousand secrets with their settings.
 pub const MAX_SETTINGS_FILE: usize = 1 << 20;
+/// Networks in a file of --ip-allowlist or --ip-blocklist: 1.7 MB of memory.
+pub const MAX_LIST_NETWORKS: usize = 100_000;
+/// Longest such file, bytes.
+pub const MAX_LIST_FILE: usize = 16 << 20;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 
@@ -378,5 +382,15 @@ pub const POOL_SHARE: usize = 16;
 pub const LOG_LINES: usize = 512;
 /// How long the end of the process waits for the log to be read.
 pub const LOG_FLUSH: Duration = Duration::from_millis(500);
+/// What is written within this time is not taken for a complete file.
+pub const RELOAD_SETTLE: Duration = Duration::from_secs(1);
+/// Seconds that clients stay whose secret or middle proxies a reload has removed, where --drain gives none.
+pub const DRAIN: u32 = 300;
+/// Most that --drain may give: a day.
+pub const MAX_DRAIN: u32 = 86_400;
+/// Telegram's files are fetched daily; from this age on, that hardly works any more.
+pub const FILES_OLD: Duration = Duration::from_secs(3 * 86_400);
+/// How often that is warned of.
+pub const DAY: Duration = Duration::from_secs(86_400);
 /// How often refusals are summed up in the log while there are any.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@
 
 /// What everything stands on.
 mod base {
+    pub mod bell;
     pub mod buffers;
     pub mod clock;
     pub mod gauge;
@@ -46,12 +47,13 @@ mod middle {
 mod operator {
     pub mod access;
     pub mod capacity;
-    mod files;
+    pub mod files;
     pub mod links;
     pub mod load;
     pub mod options;
     pub mod pages;
     mod proc;
+    pub mod reload;
     pub mod report;
     pub mod start;
 

@@ -15,7 +15,7 @@ use mtproxy::limits::HALF_OPEN;
 
 use crate::base::lock::{self, Mutex};
 use crate::base::{sys, threads};
-use crate::stats::Close;
+use crate::stats::{Account, Close};
 
 /// Both connections, and how far both halves are.
 pub struct Pair {
@@ -23,6 +23,8 @@ pub struct Pair {
     pub client: TcpStream,
     /// The connection that was made for it.
     pub far: TcpStream,
+    /// Whose connection it is; None: a stranger's.
+    pub account: Option<&'static Account>,
     /// Steps of both halves so far: changes as long as there is progress.
     steps: AtomicU32,
     ended: Mutex<Ended>,
@@ -136,6 +138,20 @@ pub fn end_all() {
     }
 }
 
+/// Ends the pairs of an account, which a reload has removed.
+pub fn end_account(account: &Account) {
+    let pairs = PAIRS.lock();
+    let is_own = |own: &&'static Account| std::ptr::eq(*own, account);
+    for pair in pairs
+        .all()
+        .filter(|pair| pair.account.as_ref().is_some_and(is_own))
+    {
+        pair.ended.lock().reason.get_or_insert(Close::Drained);
+        let _ = pair.client.shutdown(Shutdown::Both);
+        let _ = pair.far.shutdown(Shutdown::Both);
+    }
+}
+
 /// Waits until there is no pair; false if some are left after `wait`.
 pub fn wait_empty(wait: Duration) -> bool {
     let pairs = lock::wait_while(&EMPTY, PAIRS.lock(), wait, |pairs| !pairs.is_empty());
@@ -160,6 +176,7 @@ impl Pair {
         Pair {
             client,
             far,
+            account: None,
             steps: AtomicU32::new(0),
             ended: Mutex::default(),
             both: Condvar::new(),

@@ -49,7 +49,9 @@ pub fn run(
     down: Option<Box<Ctr>>,
     traffic: &'static Traffic,
 ) -> (Close, Listed) {
-    let pair = Arc::new(Pair::new(client, dc));
+    let mut pair = Pair::new(client, dc);
+    pair.account = Some(traffic.account);
+    let pair = Arc::new(pair);
     let down = Down {
         cipher: down,
         sizer: up.stream.layers.is_tls().then(Sizer::new),

@@ -1,4 +1,5 @@
-//! Closing time: whoever is in leaves in order. Called by the server's main thread at the end.
+//! Closing time: whoever is in leaves in order. Called by the server's main thread at the end, and for those whom
+//! a reload has sent away by its thread.
 //!
 //! A client that has got everything is told so by the end of our sending; what it still says is read and
 //! not answered, because a connection that is closed with bytes unread is reset, and what is on its way
@@ -11,6 +12,7 @@ use mtproxy::limits::STOP_QUIET;
 use crate::base::net;
 use crate::middle::registry;
 use crate::pair;
+use crate::stats::Account;
 
 /// Lets nobody in, and ends all connections as soon as they have what waits for them.
 pub fn begin() {
@@ -27,6 +29,12 @@ pub fn wait(within: Duration) -> bool {
     // They count themselves.
     let _ = registry::wait_empty(STOP_QUIET) && pair::wait_empty(STOP_QUIET);
     all_sent
+}
+
+/// Ends the connections of an account now.
+pub fn end_account(account: &Account) {
+    registry::end_account(account);
+    pair::end_account(account);
 }
 
 fn drain(within: Duration) -> bool {

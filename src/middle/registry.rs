@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use crate::base::buffers::Buffer;
 use crate::base::lock::{self, Mutex};
 use crate::base::sys;
-use crate::stats::{Close, STATS, Traffic};
+use crate::stats::{Account, Close, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
 
@@ -287,6 +287,12 @@ pub fn finish_all() {
 /// Ends all clients now, whatever waits for them.
 pub fn end_all() {
     all().iter().for_each(|c| c.end(Close::Stopping));
+}
+
+/// Ends the clients of an account, which a reload has removed.
+pub fn end_account(account: &Account) {
+    let own = clients(|_, client| client.traffic.is_of(account));
+    own.iter().for_each(|c| c.end(Close::Drained));
 }
 
 /// Ends clients that should have gone by now. To be called once a minute.

@@ -18,6 +18,7 @@ use crate::operator::options::{Config, needs_domain};
 use crate::operator::{Fatal, files::read_file};
 
 /// The secrets of a server.
+#[derive(Clone)]
 pub struct Secrets {
     /// Empty: everybody may enter.
     pub entries: Vec<SecretEntry>,

@@ -57,6 +57,8 @@ close_reasons! {
     NoThread no_thread: "no thread for the client's writer" refusal,
     Panicked panicked: "a bug; it was logged",
     Stopping stopping: "the server stops",
+    AddressRefused address_refused: "a list refuses its address; read and discarded until the deadline" refusal,
+    Drained drained: "a reload had removed its secret or its middle proxies",
 }
 
 impl Close {

@@ -4,12 +4,13 @@
 //! The rows of `table` fill a [`Config`] in place; `check` holds it to the rules that involve several flags.
 //! Fields are kept as they were given, and what follows from several of them is a method.
 
-use super::file::Setting;
 use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
 use mtproxy::limits;
 use mtproxy::proto::wire::{AdTag, DcId};
+use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,12 @@ pub struct Config {
     pub force_dh: bool,
     /// --msg-buffers-size: at least 1 byte.
     pub buffer_bytes: Option<u64>,
+    /// --ip-allowlist
+    pub allowed: Option<PathBuf>,
+    /// --ip-blocklist
+    pub blocked: Option<PathBuf>,
+    /// --drain
+    pub drain: Number<{ limits::DRAIN }>,
     /// --config
     pub settings_file: Option<PathBuf>,
     /// The long names of the flags that were given.
@@ -224,6 +231,28 @@ impl Config {
 /// --dc-override: the id as clients ask for it, negative for media and never 0; a name, or an IP address
 /// without brackets; the port, not 0.
 pub type DcOverride = (DcId, (String, u16));
+
+/// A flag as it was given; with an empty name, the one argument that is no flag.
+#[derive(Clone, PartialEq)]
+pub struct Setting {
+    pub name: &'static str,
+    pub value: Option<OsString>,
+    /// The file and the line that it stands on, if it doesn't come from the command line.
+    pub place: Option<String>,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name) // the value may be a secret
+    }
+}
+
+impl Setting {
+    /// Whether two settings say the same.
+    pub fn equals(&self, other: &Setting) -> bool {
+        self.name == other.name && self.value == other.value
+    }
+}
 
 /// A wrong command line.
 #[derive(Debug, PartialEq, Eq)]

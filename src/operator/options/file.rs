@@ -2,32 +2,24 @@
 //! applies some of them ([`RELOADED`]) and leaves the others as they were. The file is the operator's; an error
 //! names it and the line.
 
-use super::config::UsageError;
-use super::flag::{Apply, Flag};
+use super::config::{Setting, UsageError};
 use super::names;
 use mtproxy::crypto::wipe::wipe;
 use mtproxy::formats::settings::parse_line;
 use mtproxy::limits::MAX_SETTINGS_FILE;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::Path;
 
 use crate::operator::files::read_file;
-
-/// A flag as it was given; with an empty name, the one argument that is no flag.
-#[derive(Clone, PartialEq)]
-pub struct Setting {
-    pub name: &'static str,
-    pub value: Option<OsString>,
-    /// The file and the line that it stands on, if it doesn't come from the command line.
-    pub place: Option<String>,
-}
 
 /// The flags that a reload applies.
 const RELOADED: &[&str] = &[
     "allow-plain",
     "any-sni",
     "domain",
+    "drain",
+    "ip-allowlist",
+    "ip-blocklist",
     "mask",
     "mask-private",
     "mask-proxy-protocol",
@@ -38,22 +30,9 @@ const RELOADED: &[&str] = &[
     "verbosity",
 ];
 
-impl fmt::Debug for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name) // the value may be a secret
-    }
-}
-
-impl Setting {
-    /// Whether only a start can apply it.
-    pub fn is_fixed(&self) -> bool {
-        !RELOADED.contains(&self.name)
-    }
-
-    /// Whether two settings say the same.
-    pub fn equals(&self, other: &Setting) -> bool {
-        self.name == other.name && self.value == other.value
-    }
+/// Whether only a start can apply a flag.
+pub fn is_fixed(setting: &Setting) -> bool {
+    !RELOADED.contains(&setting.name)
 }
 
 /// Reads the file.
@@ -91,11 +70,6 @@ fn parse(text: &str, file: &str) -> Result<Vec<Setting>, UsageError> {
         });
     }
     Ok(settings)
-}
-
-/// Whether a flag may stand in the file.
-pub fn is_setting(flag: &Flag) -> bool {
-    !matches!(flag.apply, Apply::Instead(_)) && flag.long() != "config"
 }
 
 #[cfg(test)]

@@ -19,11 +19,11 @@ mod table;
 mod values;
 
 pub use check::needs_domain;
+use config::Setting;
 pub use config::{Command, Config, DcOverride, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
-use file::Setting;
 use flag::{Apply, Flag};
 use lexopt::Arg;
 use mtproxy::formats::secret::parse_domain;
@@ -152,7 +152,7 @@ fn merge(mut file: Vec<Setting>, given: Vec<Setting>) -> Result<Config, UsageErr
     for setting in file.iter().chain(&given) {
         apply(&mut config, setting)?;
     }
-    file.retain(Setting::is_fixed);
+    file.retain(file::is_fixed);
     config.kept = [given, file].concat();
     Ok(config)
 }
@@ -172,7 +172,6 @@ fn apply(config: &mut Config, setting: &Setting) -> Result<(), UsageError> {
 
 /// What holds after a reload: the same command line, and the file of --config as it is now. Flags that only a
 /// start can apply stay as they were; those that have changed in the file are named.
-#[allow(dead_code)] // a reload will
 pub fn again(before: &Config) -> Result<(Config, Vec<&'static str>), UsageError> {
     let (given, fixed): (Vec<Setting>, Vec<Setting>) =
         before.kept.iter().cloned().partition(|s| s.place.is_none());
@@ -181,8 +180,7 @@ pub fn again(before: &Config) -> Result<(Config, Vec<&'static str>), UsageError>
         None => Vec::new(),
     };
     file.retain(|line| !given.iter().any(|setting| setting.name == line.name));
-    let (now, mut file): (Vec<Setting>, Vec<Setting>) =
-        file.into_iter().partition(Setting::is_fixed);
+    let (now, mut file): (Vec<Setting>, Vec<Setting>) = file.into_iter().partition(file::is_fixed);
     let mut changed = Vec::new();
     for (these, those) in [(&fixed, &now), (&now, &fixed)] {
         for setting in these {
@@ -657,7 +655,7 @@ mod tests {
     fn long_names_may_be_shortened() {
         assert_eq!(config("--max-s 5").max_clients, Some(5));
         assert_eq!(config("--aes=x").aes_pwd, Some(PathBuf::from("x")));
-        assert!(config("--ip --random").ipv6);
+        assert!(config("--ipv --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
         assert_errors(&[
             ("--ver=1", "--ver may mean --verbosity or --version"),

@@ -2,8 +2,7 @@
 //! What was typed may be a misplaced secret: a name as long as one isn't repeated.
 
 use super::config::UsageError;
-use super::file;
-use super::flag::Flag;
+use super::flag::{Apply, Flag};
 use super::table::FLAGS;
 
 /// The row of a long name or of an unambiguous beginning of one.
@@ -38,13 +37,18 @@ pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
 
 /// The row of a name in the file of --config, which is not shortened there.
 pub fn find_name(name: &str) -> Result<&'static Flag, UsageError> {
-    let mut rows = FLAGS.iter().filter(|flag| file::is_setting(flag));
+    let mut rows = FLAGS.iter().filter(|flag| is_setting(flag));
     rows.find(|flag| flag.long() == name).ok_or_else(|| {
-        let near = nearest(name).filter(|flag| file::is_setting(flag));
+        let near = nearest(name).filter(|flag| is_setting(flag));
         let hint = near.map(|flag| format!("the nearest known one is {}", flag.long()));
         let hint = hint.unwrap_or("mtproxy config prints a sample".into());
         UsageError::new(format!("unknown name {}; {hint}", shown(name)))
     })
+}
+
+/// Whether a flag may stand in the file.
+fn is_setting(flag: &Flag) -> bool {
+    !matches!(flag.apply, Apply::Instead(_)) && flag.long() != "config"
 }
 
 fn unknown_long(name: &str) -> UsageError {
