@@ -28,6 +28,7 @@
 //! | [`formats::secret`] | client secrets as operators write them |
 //! | [`formats::link`], [`formats::qr`] | links for clients, and their QR codes |
 //! | [`formats::cidr`] | networks |
+//! | [`formats::settings`] | lines of the file of --config |
 //! | [`formats::date`] | dates of the log and of HTTP |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -96,6 +97,7 @@ pub mod formats {
     pub mod link;
     pub mod qr;
     pub mod secret;
+    pub mod settings;
 }
 
 #[cfg(test)]

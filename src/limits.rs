@@ -300,6 +300,12 @@ pub const BACKLOG: u32 = 8192;
 pub const WINDOW_CLAMP: u32 = 131_072;
 /// Most that flags which count something may give: C's int.
 pub const MAX_COUNT: u32 = i32::MAX as u32;
+/// Longest file of --config, bytes: a thousand secrets with their settings.
+pub const MAX_SETTINGS_FILE: usize = 1 << 20;
+/// Networks in a file of --ip-allowlist or --ip-blocklist: 1.7 MB of memory.
+pub const MAX_LIST_NETWORKS: usize = 100_000;
+/// Longest such file, bytes.
+pub const MAX_LIST_FILE: usize = 16 << 20;
 /// Rules that --nat-info may give. C: the same.
 pub const MAX_NAT_RULES: usize = 16;
 
@@ -388,5 +394,15 @@ pub const RATE_STEPS: u64 = 8;
 pub const RATE_LEAST_STEP: usize = 512;
 /// Longest wait of a client's thread for its secret's rate: it must see the end of its connection.
 pub const RATE_WAIT: Duration = Duration::from_secs(10);
+/// What is written within this time is not taken for a complete file.
+pub const RELOAD_SETTLE: Duration = Duration::from_secs(1);
+/// Seconds that clients stay whose secret or middle proxies a reload has removed, where --drain gives none.
+pub const DRAIN: u32 = 300;
+/// Most that --drain may give: a day.
+pub const MAX_DRAIN: u32 = 86_400;
+/// Telegram's files are fetched daily; from this age on, that hardly works any more.
+pub const FILES_OLD: Duration = Duration::from_secs(3 * 86_400);
+/// How often that is warned of.
+pub const DAY: Duration = Duration::from_secs(86_400);
 /// How often refusals are summed up in the log while there are any.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);

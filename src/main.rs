@@ -9,6 +9,7 @@
 
 /// What everything stands on.
 mod base {
+    pub mod bell;
     pub mod buffers;
     pub mod clock;
     pub mod gauge;
@@ -46,11 +47,13 @@ mod middle {
 mod operator {
     pub mod access;
     pub mod capacity;
+    pub mod files;
     pub mod links;
     pub mod load;
     pub mod options;
     pub mod pages;
     mod proc;
+    pub mod reload;
     pub mod report;
     pub mod start;
     pub mod usage;
@@ -80,6 +83,11 @@ pub fn start(args: Vec<OsString>) -> u8 {
     code
 }
 
+fn print(text: &str) -> u8 {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    0
+}
+
 fn run(args: Vec<OsString>) -> u8 {
     let result = match options::parse(args) {
         Ok(Command::Run(config)) => server::run(*config),
@@ -90,10 +98,9 @@ fn run(args: Vec<OsString>) -> u8 {
             return 2;
         }
         Ok(Command::Version) => {
-            let version = concat!("mtproxy ", env!("CARGO_PKG_VERSION"), "\n");
-            let _ = std::io::stdout().write_all(version.as_bytes());
-            return 0;
+            return print(concat!("mtproxy ", env!("CARGO_PKG_VERSION"), "\n"));
         }
+        Ok(Command::Sample) => return print(options::SAMPLE),
         Err(error) => {
             log::say(format_args!("mtproxy: {}", error.text));
             return error.code;

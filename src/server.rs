@@ -9,49 +9,51 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
+use crate::base::bell::Bell;
 use crate::base::clock::{self, Every};
+use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, gauge::Gauge, log, threads};
 use crate::door::admission::{Admission, Caps};
 use crate::door::rules::{LiveRules, Rules};
 use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
-use crate::middle::dcs::{Dcs, MainTask};
+use crate::middle::dcs::MainTask;
 use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
+use crate::operator::files::Watch;
 use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
+use crate::operator::reload::{self, Reload};
 use crate::operator::{Fatal, links, options::Config, report::Report, start, usage::UsageFile};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
-    let (started, start_time) = (Instant::now(), clock::unix());
+    let born = (Instant::now(), clock::unix());
     log::set_verbosity(config.verbosity);
     let (log_file, starter) = start::background(&config)?;
     let (requests, inbox) = unbounded();
+    let watch = Watch::new(reload::files(&config));
     let mut files = load::read(&config, &requests, None)?;
-    let dcs = files.dcs.as_ref();
-    let served = dcs.map_or_else(|| files.table.served(), Dcs::served);
-    stats::set_served(served);
+    stats::set_served(files.served());
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses = start::addresses_of(&listeners)?;
     let capacity = capacity::find(&demand(&config, &files));
-    let sites = load::sites(&config, &files.domains, &addresses)?;
-    let (proxy_secret, secret_file) = start::read_proxy_secret(&config)?.unzip();
-    start::drop_privileges(&config)?;
-    set_bounds(&config, &capacity);
+    let sites = load::sites(&config, &files.domains, &addresses, None)?;
+    let user = start::drop_privileges(&config)?;
 
-    let stats_addresses = start::addresses_of(&stats_sockets)?;
-    let stats_port = stats_addresses.first().map_or(0, SocketAddr::port);
     Report {
         config: &config,
-        dcs,
+        dcs: files.dcs.as_ref(),
         addresses: &addresses,
-        stats_port,
+        stats_port: port_of(&stats_sockets),
         capacity: &capacity,
-        proxy_secret: proxy_secret.as_ref(),
+        proxy_secret: files.proxy_secret.as_ref(),
         fake_tls: sites.is_some(),
+        telegram: &files.telegram,
+        watch: &watch,
+        user,
     }
     .say();
     let port = addresses.first().map_or(0, SocketAddr::port);
@@ -59,26 +61,29 @@ pub fn run(config: Config) -> Result<(), Fatal> {
 
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
-    let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));
-    let config_file = files.config_file.take();
-    let rules = load::rules(&config, files, sites, &lasting(&config, &capacity)?);
     let mut usage = config.state.as_deref().map(UsageFile::open);
+    let dialer = dialer(&config, files.proxy_secret.take());
+    let lasting = lasting(&config, &capacity)?;
+    let telegram = Arc::new(std::mem::take(&mut files.telegram));
+    let secrets = files.secrets.clone();
+    let rules = load::rules(&config, files, sites, &lasting);
     rules.sets().iter().for_each(|set| set.start_first());
     let rules = Arc::new(LiveRules::new(rules));
-    if config.http_stats {
-        let facts = Facts {
-            started,
-            start_time,
-            port: stats_port,
-            config,
-            config_file,
-            proxy_secret: secret_file,
-            rules: rules.clone(),
-            most_clients: capacity.clients,
-        };
-        pages::start(&stats_sockets, facts).map_err(no_thread)?;
-    }
-    start_threads(&listeners, &rules, requests).map_err(no_thread)?;
+    let reload = Reload {
+        config: Arc::new(config),
+        secrets,
+        rules: rules.clone(),
+        telegram: Arc::new(Mutex::new(telegram)),
+        dialer: dialer.clone(),
+        watch,
+        lasting,
+        requests: requests.clone(),
+        ours: addresses,
+        leaving: Vec::new(),
+    };
+    let pages = start_pages(&stats_sockets, &reload, born, capacity.clients);
+    let bell = pages.and_then(|()| reload.start()).map_err(no_thread)?;
+    start_threads(&listeners, &rules, requests, bell).map_err(no_thread)?;
     start::ready(starter)?;
     serve(&inbox, &rules, dialer.as_ref(), &mut usage);
     stop(&listeners, &rules.current());
@@ -123,8 +128,9 @@ fn replays(config: &Config, memory: u64) -> Result<Arc<Replays>, Fatal> {
     Ok(Arc::new(replays))
 }
 
-/// To be called when the budget of buffers is set.
+/// What the bounds of this machine allow.
 fn lasting(config: &Config, capacity: &Capacity) -> Result<Lasting, Fatal> {
+    set_bounds(config, capacity);
     let seed = sys::random_array().map_err(|e| Fatal(format!("no random bytes: {e}")))?;
     let caps = Caps {
         unproven: capacity.unauthenticated,
@@ -147,22 +153,51 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     threads::set_most(capacity.threads);
 }
 
-fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
-    Dialer {
-        secret,
+fn dialer(config: &Config, secret: Option<ProxySecret>) -> Option<Arc<Dialer>> {
+    Some(Arc::new(Dialer {
+        secret: Mutex::new(secret?),
         source: config.source(),
         nat: NatRules(config.nat_rules.clone()),
         force_dh: config.force_dh,
         ping_interval: config.ping_interval(),
         checksums: sys::checksums(),
         start_time: clock::unix() as u32,
+    }))
+}
+
+/// The port of the first of these; 0 if there is none.
+fn port_of(listeners: &[Arc<TcpListener>]) -> u16 {
+    let first = listeners.first().and_then(|l| l.local_addr().ok());
+    first.map_or(0, |address| address.port())
+}
+
+/// Starts what serves the statistics, if that is wanted.
+fn start_pages(
+    sockets: &[Arc<TcpListener>],
+    reload: &Reload,
+    (started, start_time): (Instant, u64),
+    most_clients: u32,
+) -> std::io::Result<()> {
+    if !reload.config.http_stats {
+        return Ok(());
     }
+    let facts = Facts {
+        started,
+        start_time,
+        port: port_of(sockets),
+        config: reload.config.clone(),
+        telegram: reload.telegram.clone(),
+        rules: reload.rules.clone(),
+        most_clients,
+    };
+    pages::start(sockets, facts)
 }
 
 fn start_threads(
     listeners: &[Arc<TcpListener>],
     rules: &Arc<LiveRules>,
     requests: Sender<MainTask>,
+    bell: Option<Arc<Bell>>,
 ) -> std::io::Result<()> {
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
@@ -170,15 +205,15 @@ fn start_threads(
         let run = move || while !threads::guarded(|| accept::run(&listener, &rules)) {};
         threads::spawn("accept", run)?;
     }
-    if let Some(tls) = &rules.current().tls {
-        let sites = tls.sites.clone();
-        let run = move || while !threads::guarded(|| probe::run(&sites)) {};
+    if rules.sites().is_some() {
+        let rules = rules.clone();
+        let run = move || while !threads::guarded(|| probe::run(&rules)) {};
         threads::spawn("mask", run)?;
     }
-    threads::spawn("signal", move || watch_signals(&requests))
+    threads::spawn("signal", move || watch_signals(&requests, bell.as_deref()))
 }
 
-fn watch_signals(requests: &Sender<MainTask>) {
+fn watch_signals(requests: &Sender<MainTask>, bell: Option<&Bell>) {
     let mut stopping = false;
     let mut shown = 0;
     let mut minute = Every::new(limits::SUMMARY_INTERVAL);
@@ -192,6 +227,10 @@ fn watch_signals(requests: &Sender<MainTask>) {
             }
             Some(Signal::Reopen) if log::reopen() => {}
             Some(Signal::Reopen) => log::event(format_args!("signal_ignored name=SIGUSR1")),
+            Some(Signal::Reload) => match bell {
+                Some(bell) => bell.ring(),
+                None => log::event(format_args!("signal_ignored name=SIGHUP")),
+            },
             Some(Signal::Ignored(name)) => log::event(format_args!("signal_ignored name={name}")),
             None => {}
         }

@@ -137,8 +137,8 @@ fn hints_name_what_was_meant_or_nothing() {
     for (flag, wanted) in [
         ("--mtproto-secrets", "-S/--mtproto-secret"),
         (
-            "--ip-allowlist",
-            "unknown flag --ip-allowlist; --help lists all",
+            "--certificate",
+            "unknown flag --certificate; --help lists all",
         ),
     ] {
         assert_refusal(&refused(&[flag]), 2, &[flag, wanted]);
@@ -168,7 +168,7 @@ fn help_ends_with_2() {
 fn first_words_that_are_neither_command_nor_file_name_the_commands() {
     for word in ["check", "doctor", "generate-secret"] {
         let refusal = run_to_end(&[word, "-H", "0"].map(str::to_owned));
-        assert_refusal(&refusal, 2, &[word, "run, link, secret and help"]);
+        assert_refusal(&refusal, 2, &[word, "run, link, secret, config and help"]);
     }
 }
 

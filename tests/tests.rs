@@ -20,6 +20,7 @@ mod vectors;
 mod vectors_link;
 
 // The program.
+mod address_lists;
 mod addresses;
 mod admission;
 mod allowances;
@@ -64,6 +65,7 @@ mod regression_backends;
 mod regression_endings;
 mod regression_process;
 mod relay;
+mod reload;
 mod replays;
 mod routing;
 mod secrets;

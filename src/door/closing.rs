@@ -1,4 +1,5 @@
-//! Closing time: whoever is in leaves in order. Called by the server's main thread at the end.
+//! Closing time: whoever is in leaves in order. Called by the server's main thread at the end, and for those whom
+//! a reload has sent away by its thread.
 //!
 //! A client that has got everything is told so by the end of our sending; what it still says is read and
 //! not answered, because a connection that is closed with bytes unread is reset, and what is on its way

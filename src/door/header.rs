@@ -92,6 +92,10 @@ pub fn enter<'a>(
     small: &'a mut [u8; READ_SMALL],
 ) -> Found<'a> {
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
+    if rules.lists.refuse(newcomer.peer.ip()) {
+        discard(newcomer, deadline, small);
+        return Found::Ended(Close::AddressRefused);
+    }
     let mut len = 0;
     if rules.secrets.is_empty() {
         match without_header(newcomer, rules, small, &mut len, deadline) {

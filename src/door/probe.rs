@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
@@ -13,18 +14,23 @@ use mtproxy::limits::{
 use mtproxy::proto::faketls::probe::{self, Flight, Kind, Unusable};
 use mtproxy::proto::faketls::record;
 
+use super::rules::LiveRules;
 use super::sites::{Rejection, Site, Sites};
 use crate::base::{log, net, sys};
 
-/// Keeps what is known of the sites up to date, for ever.
-pub fn run(sites: &Sites) {
+/// Keeps what is known of the sites up to date, for ever. Sites that a reload brings are looked at at once.
+pub fn run(rules: &LiveRules) {
     let mut random = match sys::random_array() {
         Ok(seed) => Random::new(&seed),
         Err(_) => return, // nothing else works then
     };
-    let mut troubles: Vec<Option<String>> = vec![None; sites.sites.len()];
+    let mut before: Option<Arc<Sites>> = None;
+    let mut troubles = Vec::new();
     let mut retry = PROBE_RETRY;
-    loop {
+    while let Some(sites) = rules.sites() {
+        if before.is_none_or(|before| !Arc::ptr_eq(&before, &sites)) {
+            troubles = vec![None; sites.sites.len()];
+        }
         // All names first: strangers can be shown a site that has not been probed yet.
         let found: Vec<Result<(), String>> = sites.sites.iter().map(|s| sites.look_up(s)).collect();
         let mut all_well = true;
@@ -44,7 +50,13 @@ pub fn run(sites: &Sites) {
         };
         // Spread, or an observer of many servers could see the rhythm.
         let jitter = wait / 4000 * (random.next_u32() % 1000);
-        std::thread::sleep(wait * 7 / 8 + jitter);
+        let until = Instant::now() + wait * 7 / 8 + jitter;
+        while let Some(left) = net::left(until)
+            && rules.sites().is_some_and(|now| Arc::ptr_eq(&now, &sites))
+        {
+            rules.changed.wait(left);
+        }
+        before = Some(sites);
     }
 }
 

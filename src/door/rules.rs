@@ -1,8 +1,10 @@
 //! What is the same for every connection: who is let in, and which way clients go. A reload replaces the rules
 //! ([`LiveRules`], one lock, held for a clone of a pointer); a connection keeps those that it began with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use mtproxy::formats::cidr::List;
 use mtproxy::limits::DEFAULT_DC;
 use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::DcId;
@@ -11,10 +13,11 @@ use super::admission::Admission;
 use super::replay::Replays;
 use super::sites::Sites;
 use super::visitors::Visitors;
+use crate::base::bell::Bell;
 use crate::base::gauge::Gauge;
 use crate::base::lock::Mutex;
 use crate::direct::Direct;
-use crate::middle::dcs::Set;
+use crate::middle::dcs::{Dcs, Set};
 use crate::middle::session::Middle;
 use crate::stats::{Account, OPEN};
 
@@ -26,6 +29,8 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
     /// Their accounts, in the same order.
     pub accounts: Vec<&'static Account>,
+    /// Addresses that may come in, and those that may not.
+    pub lists: Lists,
     /// -D: fake TLS, and what is needed for it.
     pub tls: Option<FakeTls>,
     /// ClientHellos and headers that were accepted.
@@ -36,6 +41,21 @@ pub struct Rules {
     pub clear: bool,
     /// The way to Telegram.
     pub road: Road,
+}
+
+/// --ip-allowlist and --ip-blocklist.
+#[derive(Default)]
+pub struct Lists {
+    pub allowed: Option<List>,
+    pub blocked: Option<List>,
+}
+
+impl Lists {
+    /// Whether an address is refused.
+    pub fn refuse(&self, ip: IpAddr) -> bool {
+        let is_blocked = self.blocked.as_ref().is_some_and(|list| list.contains(ip));
+        is_blocked || self.allowed.as_ref().is_some_and(|list| !list.contains(ip))
+    }
 }
 
 /// The way to Telegram.
@@ -72,23 +92,36 @@ pub struct FakeTls {
 }
 
 /// The rules of now.
-pub struct LiveRules(Mutex<Arc<Rules>>);
+pub struct LiveRules {
+    current: Mutex<Arc<Rules>>,
+    /// For the mask thread: there are others.
+    pub changed: Bell,
+}
 
 impl LiveRules {
     /// Those at the start.
     pub fn new(rules: Rules) -> LiveRules {
-        LiveRules(Mutex::new(Arc::new(rules)))
+        LiveRules {
+            current: Mutex::new(Arc::new(rules)),
+            changed: Bell::default(),
+        }
     }
 
     /// Those that a connection begins with now.
     pub fn current(&self) -> Arc<Rules> {
-        self.0.lock().clone()
+        self.current.lock().clone()
     }
 
     /// From now on connections begin with these.
-    #[allow(dead_code)] // a reload will
     pub fn replace(&self, rules: Arc<Rules>) {
-        *self.0.lock() = rules;
+        *self.current.lock() = rules;
+        self.changed.ring();
+    }
+
+    /// The sites of fake TLS now.
+    pub fn sites(&self) -> Option<Arc<Sites>> {
+        let rules = self.current();
+        rules.tls.as_ref().map(|tls| tls.sites.clone())
     }
 }
 
@@ -106,11 +139,21 @@ impl Rules {
         }
     }
 
+    /// Where middle proxies are; None in direct mode.
+    pub fn dcs(&self) -> Option<&Dcs> {
+        match &self.road {
+            Road::Direct(_) => None,
+            Road::Middle(middle, _) => Some(&middle.dcs),
+        }
+    }
+
     /// The sets of middle proxies; none in direct mode.
     pub fn sets(&self) -> &[Arc<Set>] {
-        match &self.road {
-            Road::Direct(_) => &[],
-            Road::Middle(middle, _) => &middle.dcs.sets,
-        }
+        self.dcs().map_or(&[], |dcs| &dcs.sets)
+    }
+
+    /// Whether a set is one of these.
+    pub fn has_set(&self, set: &Arc<Set>) -> bool {
+        self.sets().iter().any(|own| Arc::ptr_eq(own, set))
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Condvar, MutexGuard};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 use mtproxy::limits::SITE_CONNECT;
@@ -18,7 +18,7 @@ use crate::base::{log, net, sys};
 
 /// All domains, in the operator's order; the first one is for strangers that name none of them.
 pub struct Sites {
-    pub(super) sites: Vec<Site>,
+    pub(super) sites: Vec<Arc<Site>>,
     /// Where this server listens.
     ours: Vec<SocketAddr>,
     /// Connections to them begin with a PROXY protocol header.
@@ -104,18 +104,27 @@ pub(super) struct State {
 pub struct LeadsBack(pub String);
 
 impl Sites {
-    /// The sites of these domains, or all at `mask`. An IP address needs no lookup.
+    /// The sites of these domains, or all at `mask`. An IP address needs no lookup. What is known of sites
+    /// `before` is kept.
     pub fn new(
         domains: &[Domain],
         mask: Option<&(String, u16)>,
         (proxy_protocol, private): (bool, bool),
         ours: &[SocketAddr],
+        before: Option<&Sites>,
     ) -> Result<Sites, LeadsBack> {
         let site = |domain: &Domain| {
             let (host, port) = match mask {
                 Some((host, port)) => (host, Some(*port)),
                 None => (&domain.name, domain.port),
             };
+            let same = |site: &&Arc<Site>| {
+                site.name == domain.name && site.host == *host && site.port == port
+            };
+            let mut known = before.iter().flat_map(|before| &before.sites);
+            if let Some(known) = known.find(same) {
+                return known.clone();
+            }
             let literal = host.parse::<IpAddr>().ok();
             let state = State {
                 addresses: literal.map(|ip| vec![ip]),
@@ -124,13 +133,13 @@ impl Sites {
                 probe: None,
                 came_back: false,
             };
-            Site {
+            Arc::new(Site {
                 name: domain.name.clone(),
                 host: host.clone(),
                 port,
                 state: Mutex::new(state),
                 resolved: Condvar::new(),
-            }
+            })
         };
         let sites = Sites {
             sites: domains.iter().map(site).collect(),
@@ -146,6 +155,15 @@ impl Sites {
             }
         }
         Ok(sites)
+    }
+
+    /// Whether these are the same sites, with all that is known of them, and reached in the same way.
+    pub fn is_same(&self, other: &Sites) -> bool {
+        let mut both = self.sites.iter().zip(&other.sites);
+        both.all(|(own, other)| Arc::ptr_eq(own, other))
+            && self.sites.len() == other.sites.len()
+            && self.proxy_protocol == other.proxy_protocol
+            && self.private == other.private
     }
 
     /// Connects to the first of a site's addresses that accepts, on behalf of a visitor: its address and
@@ -169,13 +187,13 @@ impl Sites {
 
     /// The site of the name that a hello asks for.
     pub fn named(&self, name: &[u8]) -> Option<&Site> {
-        let mut sites = self.sites.iter();
+        let mut sites = self.sites.iter().map(|site| &**site);
         sites.find(|site| client_hello::is_same_name(name, &site.name))
     }
 
     /// The site for those that name none.
     pub fn default(&self) -> Option<&Site> {
-        self.sites.first()
+        self.sites.first().map(|site| &**site)
     }
 
     /// Whether a stranger's first bytes are the mask thread's own probe, come back to this server.

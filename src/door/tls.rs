@@ -91,7 +91,11 @@ fn hello_phase<'a>(
     loop {
         match progress(received.bytes()) {
             Progress::Complete(len) => return judge(newcomer, rules, tls, received.bytes(), len),
-            Progress::NotAHello if tls.allow_plain && received.large.is_none() => {
+            Progress::NotAHello
+                if tls.allow_plain
+                    && received.large.is_none()
+                    && !rules.lists.refuse(newcomer.peer.ip()) =>
+            {
                 return HelloPhase::NotTls;
             }
             Progress::NotAHello => return HelloPhase::Stranger(&STATS.tls_refused_not_tls, None),
@@ -154,6 +158,9 @@ fn judge<'a>(
     let Some(hello) = hello else {
         return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
     };
+    if rules.lists.refuse(newcomer.peer.ip()) {
+        return HelloPhase::Stranger(&STATS.tls_refused_address, site);
+    }
     let ((index, secret), site) = match (proven_secret(rules, tls, &hello), site) {
         (Ok(proven), Some(site)) => (proven, site),
         (Err(counter), Some(_)) => return HelloPhase::Stranger(counter, site),

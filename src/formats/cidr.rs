@@ -1,8 +1,10 @@
 //! Networks as operators write them: an address, or `ADDRESS/BITS` (RFC 4632, RFC 4291). They are what
-//! `--stats-allow-net` takes.
+//! `--stats-allow-net` takes, and a line each the files of `--ip-allowlist` and `--ip-blocklist`.
 
+use alloc::{format, string::String, vec::Vec};
 use core::net::{IpAddr, Ipv6Addr};
 
+use crate::limits::MAX_LIST_NETWORKS;
 use crate::proto::wire::decimal;
 
 /// A network: all addresses that begin with the same bits.
@@ -38,6 +40,72 @@ impl Network {
     }
 }
 
+/// Many networks, 17 bytes each.
+#[derive(Debug)]
+pub struct List {
+    /// The first address of each, ascending. No network is part of another one.
+    firsts: Vec<u128>,
+    /// How many bits each fixes, in the same order.
+    bits: Vec<u8>,
+}
+
+impl List {
+    /// Parses the text of the file called `name`: a network a line, `#` begins a comment. The error is a
+    /// sentence that names file and line.
+    pub fn parse(text: &str, name: &str) -> Result<List, String> {
+        let mut all = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let network = Network::parse(line).ok_or_else(|| {
+                format!("{name}:{number}: expected an IP address or a network, as in 10.0.0.0/8, got {line:?}")
+            })?;
+            if all.len() >= MAX_LIST_NETWORKS {
+                return Err(format!(
+                    "{name}:{number}: expected at most {MAX_LIST_NETWORKS} networks"
+                ));
+            }
+            all.push((network.first, network.mask));
+        }
+        // The larger of two that begin with the same address comes first.
+        all.sort_unstable();
+        let mut last: Option<Network> = None;
+        all.retain(|&(first, mask)| {
+            let is_part = last.is_some_and(|last| first & last.mask == last.first);
+            if !is_part {
+                last = Some(Network { first, mask });
+            }
+            !is_part
+        });
+        let bits = |(_, mask): &(u128, u128)| u8::try_from(mask.leading_ones()).unwrap_or(128);
+        Ok(List {
+            firsts: all.iter().map(|(first, _)| *first).collect(),
+            bits: all.iter().map(bits).collect(),
+        })
+    }
+
+    /// Whether an address, IPv4 also in its mapped form, belongs to one of them.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = number(ip);
+        let above = self.firsts.partition_point(|first| *first <= ip);
+        let last = above.checked_sub(1);
+        let found = last.and_then(|at| Some((*self.firsts.get(at)?, *self.bits.get(at)?)));
+        found.is_some_and(|(first, bits)| {
+            let free = 128_u32.saturating_sub(bits.into());
+            let mask = u128::MAX.checked_shl(free).unwrap_or(0);
+            ip & mask == first
+        })
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        let firsts = self.firsts.capacity().saturating_mul(size_of::<u128>());
+        firsts.saturating_add(self.bits.capacity())
+    }
+}
+
 fn number(ip: IpAddr) -> u128 {
     let wide: Ipv6Addr = match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -70,6 +138,61 @@ mod tests {
                 "{network}"
             );
         }
+    }
+
+    #[test]
+    fn lists_hold_what_their_lines_say() {
+        let text = "# ours\n10.0.0.0/8  # all\n\n10.1.0.0/16\n192.0.2.7\r\n2001:db8::/32\n10.0.0.0/9\n\
+                    198.51.100.0/24\n2001:db8::5\n192.0.2.8\n";
+        let list = List::parse(text, "f").unwrap();
+        assert_eq!(list.firsts.len(), 5);
+        for (ip, wanted) in [
+            ("9.255.255.255", false),
+            ("10.0.0.0", true),
+            ("10.200.3.4", true),
+            ("10.255.255.255", true),
+            ("11.0.0.0", false),
+            ("192.0.2.6", false),
+            ("192.0.2.7", true),
+            ("::ffff:192.0.2.8", true),
+            ("192.0.2.9", false),
+            ("198.51.100.255", true),
+            ("2001:db8:ffff::1", true),
+            ("2001:db7:ffff::1", false),
+            ("::", false),
+            ("ffff::", false),
+        ] {
+            assert_eq!(list.contains(ip.parse().unwrap()), wanted, "{ip}");
+        }
+        let all = List::parse("::/0\n1.2.3.4", "f").unwrap();
+        assert!(all.contains("1.2.3.4".parse().unwrap()) && all.contains("::".parse().unwrap()));
+        let none = List::parse("#", "f").unwrap();
+        assert!(!none.contains("::".parse().unwrap()));
+        for (text, wanted) in [
+            (
+                "\n10.0.0.1/8",
+                "f:2: expected an IP address or a network, as in 10.0.0.0/8, got \"10.0.0.1/8\"",
+            ),
+            ("::1 ::2", "f:1: expected an IP address"),
+        ] {
+            assert!(List::parse(text, "f").unwrap_err().starts_with(wanted));
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_networks_take_less_than_2_mb() {
+        let mut text = String::new();
+        for n in 0..MAX_LIST_NETWORKS {
+            text.push_str(&format!("2001:db8:{:x}:{:x}::/64\n", n >> 16, n & 0xffff));
+        }
+        let list = List::parse(&text, "f").unwrap();
+        assert_eq!(list.firsts.len(), 100_000);
+        assert!(list.bytes() <= 2_000_000, "{}", list.bytes());
+        assert!(list.contains("2001:db8:1:869f::9".parse().unwrap()));
+        assert!(!list.contains("2001:db8:1:86a0::9".parse().unwrap()));
+        text.push_str("::1\n");
+        let error = List::parse(&text, "f").unwrap_err();
+        assert_eq!(error, "f:100001: expected at most 100000 networks");
     }
 
     #[test]

@@ -56,6 +56,8 @@ struct State {
     /// Clients that wait for a ready connection.
     waiting: usize,
     stopped: bool,
+    /// No data centre has it any more: connections that are lost are not made again.
+    retired: bool,
     /// When the last ready connection was lost; at first, the start.
     down_since: Instant,
     shown_down: bool,
@@ -85,6 +87,7 @@ impl Set {
             started: 0,
             waiting: 0,
             stopped: false,
+            retired: false,
             down_since: Instant::now(),
             shown_down: false,
         });
@@ -130,6 +133,16 @@ impl Set {
     pub fn stop(&self) {
         self.state().stopped = true;
         self.changed.notify_all();
+    }
+
+    /// No data centre has it any more. Its connections stay for those who have one.
+    pub fn retire(&self) {
+        self.state().retired = true;
+    }
+
+    /// Whether it was.
+    pub fn is_retired(&self) -> bool {
+        self.state().retired
     }
 
     /// A slot that was asked for could not be started; it may be asked for again.
@@ -266,6 +279,13 @@ impl Dcs {
     /// The data centre of clients that name none.
     pub fn default_dc(&self) -> DcId {
         self.default
+    }
+
+    /// The first data centre of the set at a place.
+    pub fn first_of(&self, place: usize) -> DcId {
+        let mut clusters = self.clusters.iter();
+        let first = clusters.find(|(_, own)| *own == place);
+        first.map_or(self.default, |(dc, _)| *dc)
     }
 
     /// Data centres in the configuration.

@@ -20,13 +20,14 @@ use mtproxy::proto::middle::handshake::{self, DH_PAYLOAD_LEN, ProcessId, Refusal
 use mtproxy::proto::secret::ProxySecret;
 
 use super::nat::NatRules;
+use crate::base::lock::Mutex;
 use crate::base::{clock, log, net, sys};
 use crate::stats::Dials;
 
 /// What every connection to a middle proxy is dialled with.
 pub struct Dialer {
     /// Telegram's proxy-secret.
-    pub secret: ProxySecret,
+    pub secret: Mutex<ProxySecret>,
     /// Where connections come from, if not from where the system chooses.
     pub source: Option<IpAddr>,
     /// --nat-info
@@ -172,6 +173,7 @@ impl Handshake<'_> {
         let nonce = sys::random_array().map_err(handshake_failure)?;
         let now = clock::unix() as u32;
         let Dialer { secret, nat, .. } = self.dialer;
+        let secret = secret.lock().clone();
         let selector = secret.selector();
         let ours = handshake::nonce(selector, now, &nonce);
         let (server_nonce, shared) = match offer {

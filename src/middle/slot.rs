@@ -11,11 +11,12 @@ use mtproxy::limits::{BACKOFF_FIRST, BACKOFF_FORGIVEN, BACKOFF_MAX};
 
 use super::dcs::Set;
 use super::dial::{Connected, Dialer};
+use super::link::Link;
 use super::{http, link, registry, slot_reader, slot_writer};
 use crate::base::{log, sys, threads};
 use crate::stats::{self, Close, STATS};
 
-/// Starts a slot. It lives as long as the process; after a bug it begins anew.
+/// Starts a slot. It lives until its set is retired; after a bug it begins anew.
 pub fn start_slot(set: Arc<Set>, slot: usize, dialer: Arc<Dialer>) -> std::io::Result<()> {
     let name = format!("b{}.{slot}w", set.number);
     threads::spawn(&name, move || {
@@ -30,9 +31,10 @@ fn run_slot(set: &Set, slot: usize, dialer: &Dialer) {
     let mut backoff = BACKOFF_FIRST;
     let mut turn = slot;
     let mut failures = 0;
-    loop {
+    while !set.is_retired() {
         let target = set.targets[turn % set.targets.len()];
         let error = match dialer.dial(target, stats::dials(set.dc)) {
+            Ok(_) if set.is_retired() => return,
             Ok(connected) => {
                 STATS.backend_connects.add(1);
                 if live(set, slot, connected, dialer.ping_interval) {
@@ -104,20 +106,34 @@ fn live(set: &Set, slot: usize, connected: Connected, ping_interval: Duration) -
     // Nobody new comes, whoever stands in the queue is released, whoever is pinned is closed.
     set.withdraw(&link);
     drop(outgoing);
-    let clients = registry::clients_of(&link);
-    for client in &clients {
-        if !http::fail(client, Close::BackendLost) {
-            client.end(Close::BackendLost);
-        }
-    }
+    let clients = end_clients(&link, Close::BackendLost);
     let _ = reader_end.recv();
     STATS.backend_losses.add(1);
     log::event(format_args!(
         "backend_lost target={target} reason={} clients={}",
         link.ended(),
-        clients.len()
+        clients
     ));
     link.has_answered.load(Ordering::Relaxed) || since.elapsed() >= BACKOFF_FORGIVEN
+}
+
+/// Ends all clients of a connection; how many these were.
+fn end_clients(link: &Link, reason: Close) -> usize {
+    let clients = registry::clients_of(link);
+    for client in &clients {
+        if !http::fail(client, reason) {
+            client.end(reason);
+        }
+    }
+    clients.len()
+}
+
+/// Ends the connections of a set that is retired, and their clients.
+pub fn end_set(set: &Set) {
+    for link in set.snapshot().ready {
+        end_clients(&link, Close::Drained);
+        link.close("removed");
+    }
 }
 
 #[cfg(test)]

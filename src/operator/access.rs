@@ -16,9 +16,10 @@ use mtproxy::proto::secret::Secret;
 use crate::base::sys;
 use crate::door::sites::Domain;
 use crate::operator::options::{Config, needs_domain};
-use crate::operator::{Fatal, start::read_file};
+use crate::operator::{Fatal, files::read_file};
 
 /// The secrets of a server.
+#[derive(Clone)]
 pub struct Secrets {
     /// Empty: everybody may enter.
     pub entries: Vec<SecretEntry>,

@@ -1,15 +1,17 @@
 //! What an operator reads at the start (design.md 5): version, mode, addresses, limits, and whatever
 //! looks wrong. Prose, on standard error. Called by `server` once, when all is read and open.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{clock, log, sys};
 use crate::middle::dcs::Dcs;
+use crate::operator::files::Watch;
+use crate::operator::pages::Telegram;
 use crate::operator::{capacity::Capacity, options::Config};
 
 /// What is to be said of a start.
@@ -26,6 +28,10 @@ pub struct Report<'a> {
     pub proxy_secret: Option<&'a ProxySecret>,
     /// There are domains.
     pub fake_tls: bool,
+    pub telegram: &'a Telegram,
+    /// The files that a reload reads, and the user that it does so as, if that is another one now.
+    pub watch: &'a Watch,
+    pub user: Option<&'a str>,
 }
 
 impl Report<'_> {
@@ -50,8 +56,27 @@ impl Report<'_> {
         log::say(format_args!("limits: {clients} clients ({limit} decides)"));
         self.warn();
         self.warn_of_secret_files();
-        if let (Some(_), Some(path)) = (self.dcs, &self.config.config_file) {
-            warn_of_config_file(path);
+        for (_, file) in self.telegram.files() {
+            if let Some(age) = file.age() {
+                let (hours, name) = (age.as_secs() / 3_600, &file.name);
+                log::say(format_args!(
+                    "{name} is {} days and {} h old",
+                    hours / 24,
+                    hours % 24
+                ));
+            }
+        }
+        warn_of_age(self.telegram);
+        for path in self.watch.paths() {
+            if let Err(e) = File::open(path) {
+                let (path, user) = (
+                    path.display(),
+                    self.user.unwrap_or("the user of this process"),
+                );
+                warn(&format!(
+                    "{path} can't be read as {user}: {e}: no reload will work"
+                ));
+            }
         }
     }
 
@@ -119,18 +144,16 @@ impl Report<'_> {
     }
 }
 
-fn warn_of_config_file(path: &Path) {
-    if std::fs::File::open(path).is_err() {
-        warn("the configuration file can't be read as the user that the server runs as now");
-    }
-    let modified = std::fs::metadata(path).and_then(|file| file.modified());
-    let age = modified.ok().and_then(|time| time.elapsed().ok());
-    let days = age.map_or(0, |age| age.as_secs() / 86_400);
-    if days >= 7 {
-        let path = path.display();
-        warn(&format!(
-            "{path} is {days} days old: Telegram changes it often"
-        ));
+/// Warns of Telegram's files that have not been fetched for long.
+pub fn warn_of_age(telegram: &Telegram) {
+    for (_, file) in telegram.files() {
+        let age = file.age().filter(|age| *age >= limits::FILES_OLD);
+        if let Some(age) = age {
+            let (days, name) = (age.as_secs() / 86_400, &file.name);
+            warn(&format!(
+                "{name} is {days} days old: Telegram changes it often, fetch it daily"
+            ));
+        }
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, PipeWriter, Read, Write};
+use std::io::{self, ErrorKind, PipeWriter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mtproxy::formats::config_file::{self, ConfigFile};
@@ -17,6 +17,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::{log, net, sys};
 use crate::direct::table::Table;
+use crate::operator::files::read_file;
 use crate::operator::options::{Config, DcOverride};
 use crate::operator::{Fatal, pages::FileFacts};
 
@@ -50,16 +51,11 @@ pub fn ready(starter: Option<PipeWriter>) -> Result<(), Fatal> {
     left.map_err(|e| Fatal(format!("-d: can't leave the terminal: {e}")))
 }
 
-/// Reads a file. Of one longer than `most` bytes, one byte more than that: the caller sees that it is too long.
-pub fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Telegram's configuration, for middle mode.
-pub fn read_config(config: &Config) -> Result<Option<(ConfigFile, FileFacts)>, Fatal> {
+/// Telegram's configuration, for middle mode. An error in it is told as the C program does, at start.
+pub fn read_config(
+    config: &Config,
+    at_start: bool,
+) -> Result<Option<(ConfigFile, FileFacts)>, Fatal> {
     let path = match &config.config_file {
         Some(path) if !config.is_direct() => path,
         _ => return Ok(None),
@@ -68,6 +64,12 @@ pub fn read_config(config: &Config) -> Result<Option<(ConfigFile, FileFacts)>, F
     let text = read_file(path, MAX_CONFIG_FILE)
         .map_err(|e| Fatal(format!("can't read configuration file {name}: {e}")))?;
     let parsed = config_file::parse(&name.to_string(), &text, &mut resolve).map_err(|line| {
+        if !at_start {
+            // The C program's first line has neither name nor number.
+            let is_named = line.starts_with(&format!("{name}:"));
+            let place = if is_named { "" } else { &format!("{name}:0: ") };
+            return Fatal(format!("{place}{line}"));
+        }
         // The C program's lines, for scripts that look for them.
         log::say(format_args!("{line}"));
         log::say(format_args!("new configuration was not applied"));
@@ -206,25 +208,26 @@ pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, F
     addresses.map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
 }
 
-/// If started as root, becomes the user of -u, or without -u mtproxy or nobody. Stays root if neither exists.
-pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
+/// If started as root, becomes the user of -u, or without -u mtproxy or nobody, and says whom. Stays root if
+/// neither exists.
+pub fn drop_privileges(config: &Config) -> Result<Option<&str>, Fatal> {
     if !sys::is_root() {
-        return Ok(());
+        return Ok(None);
     }
     let user = config.user.as_deref();
     let candidates = user.map_or(vec!["mtproxy", "nobody"], |user| vec![user]);
     for name in candidates {
         match sys::become_user(name) {
-            Ok(true) => return Ok(()),
+            Ok(true) => return Ok(Some(name)),
             Ok(false) => {}
             // A container may not let root become somebody else; then it isn't much of a root.
-            Err(e) if user.is_none() && e.kind() == ErrorKind::PermissionDenied => return Ok(()),
+            Err(e) if user.is_none() && e.kind() == ErrorKind::PermissionDenied => return Ok(None),
             Err(e) => return Err(Fatal(format!("can't become user {name}: {e}"))),
         }
     }
     match user {
         Some(user) => Err(Fatal(format!("-u {user}: there is no such user"))),
-        None => Ok(()),
+        None => Ok(None),
     }
 }
 

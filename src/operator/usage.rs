@@ -14,7 +14,7 @@ use mtproxy::limits::MAX_USAGE_FILE;
 use mtproxy::proto::wire::decimal;
 
 use crate::base::log;
-use crate::operator::start::read_file;
+use crate::operator::files::read_file;
 use crate::stats;
 
 /// The file, and what stands in it.

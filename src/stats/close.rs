@@ -60,6 +60,8 @@ close_reasons! {
     SecretAddresses secret_addresses: "the secret's limit of addresses is reached" refusal,
     SecretQuota secret_quota: "the secret's quota is used up",
     SecretExpired secret_expired: "the secret has expired",
+    AddressRefused address_refused: "a list refuses its address; read and discarded until the deadline" refusal,
+    Drained drained: "a reload had removed its secret or its middle proxies",
 }
 
 impl Close {

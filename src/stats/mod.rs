@@ -109,6 +109,9 @@ counters! {
     stats_requests: "requests for statistics that were served",
     stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
     accept_rate_limit_failed: "connections closed because of --max-accept-rate" refusal "accept_rate",
+    tls_refused_address: "strangers: a hello from an address that a list refuses" refusal "address",
+    reloads: "reloads that were applied",
+    reload_failures: "reloads that found a mistake and changed nothing",
 }
 
 gauges! {

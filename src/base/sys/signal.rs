@@ -31,6 +31,8 @@ pub enum Signal {
     Stop,
     /// SIGUSR1
     Reopen,
+    /// SIGHUP
+    Reload,
     /// One that has no meaning: its name.
     Ignored(&'static str),
 }
@@ -85,6 +87,7 @@ pub fn wait_signal(timeout: Duration) -> Option<Signal> {
     match unsafe { sigtimedwait(&signal_set(), ptr::null_mut(), &time) } {
         SIGTERM | SIGINT => Some(Signal::Stop),
         SIGUSR1 => Some(Signal::Reopen),
+        SIGHUP => Some(Signal::Reload),
         number => {
             let (_, name) = IGNORED.into_iter().find(|(known, _)| *known == number)?;
             Some(Signal::Ignored(name))

@@ -9,6 +9,8 @@ use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
 use mtproxy::limits;
 use mtproxy::proto::wire::{AdTag, DcId};
+use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ pub enum Command {
     Help,
     /// Print `mtproxy VERSION` on stdout, exit 0.
     Version,
+    /// `config`: print a sample of the file of --config on stdout.
+    Sample,
 }
 
 /// A command line, checked.
@@ -131,8 +135,18 @@ pub struct Config {
     pub force_dh: bool,
     /// --msg-buffers-size: at least 1 byte.
     pub buffer_bytes: Option<u64>,
+    /// --ip-allowlist
+    pub allowed: Option<PathBuf>,
+    /// --ip-blocklist
+    pub blocked: Option<PathBuf>,
+    /// --drain
+    pub drain: Number<{ limits::DRAIN }>,
+    /// --config
+    pub settings_file: Option<PathBuf>,
     /// The long names of the flags that were given.
     pub given: Vec<&'static str>,
+    /// What a reload takes over: the command line, and what of the file only a start can apply.
+    pub kept: Vec<Setting>,
 }
 
 /// A number that a flag may change.
@@ -218,6 +232,28 @@ impl Config {
 /// without brackets; the port, not 0.
 pub type DcOverride = (DcId, (String, u16));
 
+/// A flag as it was given; with an empty name, the one argument that is no flag.
+#[derive(Clone, PartialEq)]
+pub struct Setting {
+    pub name: &'static str,
+    pub value: Option<OsString>,
+    /// The file and the line that it stands on, if it doesn't come from the command line.
+    pub place: Option<String>,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name) // the value may be a secret
+    }
+}
+
+impl Setting {
+    /// Whether two settings say the same.
+    pub fn equals(&self, other: &Setting) -> bool {
+        self.name == other.name && self.value == other.value
+    }
+}
+
 /// A wrong command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError {
@@ -232,5 +268,11 @@ impl UsageError {
     pub fn new(text: impl Into<String>) -> UsageError {
         let text = text.into();
         UsageError { text, code: 2 }
+    }
+
+    /// The same, in a file.
+    pub fn at(mut self, place: &str) -> UsageError {
+        self.text = format!("{place}: {}", self.text);
+        self
     }
 }

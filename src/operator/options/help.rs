@@ -32,13 +32,15 @@ const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [-D DOMAIN] [FLA
        mtproxy [run] -H PORT -S SECRET [-P TAG] [--aes-pwd FILE] [FLAGS] CONFIG
        mtproxy link -S SECRET [-H PORT] [--server HOST] [-D DOMAIN] [--qr]
        mtproxy secret [DOMAIN]
+       mtproxy config
        mtproxy help
 
 Without CONFIG clients are taken straight to Telegram, and without -S a secret is made up and its
 link shown. With -D the proxy passes for a web site (fake TLS). CONFIG is Telegram's list of middle
 proxies, https://core.telegram.org/getProxyConfig, and the file for --aes-pwd is
 https://core.telegram.org/getProxySecret. Both change: fetch them daily. link shows the links of a
-proxy, and takes its flags; secret makes up a secret.
+proxy, and takes its flags; secret makes up a secret; config prints a sample
+for --config.
 
 ";
 

@@ -1,9 +1,9 @@
 //! The command line, from the words that were typed to a checked [`Config`]. They come from the operator;
 //! an error never repeats a value of -S or -P, nor a secret that was given to another flag by mistake.
 //!
-//! `main` calls [`parse`] and, for `Help`, [`help`]. A flag is one row of `table` and a field of `config`;
-//! its value is judged in `values`, its name in `names`, and what involves several flags in `check`. Nothing
-//! here reads a file; only whether a first word is one is looked up.
+//! `main` calls [`parse`] and, for `Help`, [`help`]; a reload calls [`again`]. A flag is one row of `table` and a
+//! field of `config`; its value is judged in `values`, its name in `names`, and what involves several flags in
+//! `check`. The file of --config is read in `file`; of other files nothing is read here.
 //!
 //! Answers to the C proxy's `server-functions.c` and `f_parse_option`, with getopt_long's rules: long names
 //! may be shortened while unique, values are `--x=v`, `--x v`, `-x v` or `-xv`, short flags may be glued,
@@ -11,6 +11,7 @@
 
 mod check;
 mod config;
+mod file;
 mod flag;
 mod help;
 mod names;
@@ -18,6 +19,7 @@ mod table;
 mod values;
 
 pub use check::needs_domain;
+use config::Setting;
 pub use config::{Command, Config, DcOverride, UsageError};
 pub use help::help;
 
@@ -28,6 +30,10 @@ use mtproxy::formats::secret::parse_domain;
 use mtproxy::proto::wire::decimal;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use table::FLAGS;
+
+/// A commented file for --config.
+pub const SAMPLE: &str = include_str!("../../../testdata/mtproxy.conf");
 
 /// Parses a command line, given without the program's name. Flags and the configuration file may
 /// come in any order; the first error, or the first flag that asks for something else than to
@@ -38,10 +44,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     match word {
         "help" => Ok(Command::Help),
         "secret" => parse_secret(&args[1..]),
+        "config" if args.len() == 1 => Ok(Command::Sample),
         "link" => parse_flags(args.split_off(1), check::link),
         "run" => parse_flags(args.split_off(1), check::run),
         _ if looks_like_a_command(word) && !Path::new(word).exists() => {
-            let text = format!("unknown command {word}: there are run, link, secret and help");
+            let text =
+                format!("unknown command {word}: there are run, link, secret, config and help");
             Err(UsageError::new(format!("{text}, and no file of that name")))
         }
         _ => parse_flags(args, check::run),
@@ -86,6 +94,7 @@ fn parse_flags(
     parser.set_short_equals(false);
     let mut config = Config::default();
     let mut files = Vec::new();
+    let mut given = Vec::new();
     let mut before: Option<&Flag> = None;
     while let Some(arg) = parser.next().map_err(|e| UsageError::new(e.to_string()))? {
         let (flag, is_long) = match arg {
@@ -106,9 +115,14 @@ fn parse_flags(
         };
         let may_take_more = matches!(flag.apply, Apply::Optional(_)) && value.is_none();
         before = may_take_more.then_some(flag);
-        if let Some(command) = flag.apply(&mut config, value)? {
+        if let Some(command) = flag.apply(&mut config, value.clone())? {
             return Ok(command);
         }
+        given.push(Setting {
+            name: flag.long(),
+            value,
+            place: None,
+        });
     }
     if files.len() > 1 {
         // The arguments are not repeated: one may be a secret that lost its -S.
@@ -116,8 +130,71 @@ fn parse_flags(
         let text = format!("expected at most one configuration file, got {count}\n{help}");
         return Err(UsageError::new(text));
     }
-    config.config_file = files.pop().map(Into::into);
-    check(config)
+    if let Some(name) = files.pop() {
+        given.push(Setting {
+            name: "",
+            value: Some(name),
+            place: None,
+        });
+    }
+    let file = match &config.settings_file {
+        Some(path) => file::read(path)?,
+        None => Vec::new(),
+    };
+    check(merge(file, given)?)
+}
+
+/// What the lines of the file and the command line say together. The command line wins: a flag that it gives
+/// counts as often as it is given there, and not in the file.
+fn merge(mut file: Vec<Setting>, given: Vec<Setting>) -> Result<Config, UsageError> {
+    let mut config = Config::default();
+    file.retain(|line| !given.iter().any(|setting| setting.name == line.name));
+    for setting in file.iter().chain(&given) {
+        apply(&mut config, setting)?;
+    }
+    file.retain(file::is_fixed);
+    config.kept = [given, file].concat();
+    Ok(config)
+}
+
+fn apply(config: &mut Config, setting: &Setting) -> Result<(), UsageError> {
+    let value = setting.value.clone();
+    let Some(flag) = FLAGS.iter().find(|flag| flag.long() == setting.name) else {
+        config.config_file = value.map(Into::into);
+        return Ok(());
+    };
+    let applied = flag.apply(config, value).map(drop);
+    applied.map_err(|error| match &setting.place {
+        Some(place) => error.at(place),
+        None => error,
+    })
+}
+
+/// What holds after a reload: the same command line, and the file of --config as it is now. Flags that only a
+/// start can apply stay as they were; those that have changed in the file are named.
+pub fn again(before: &Config) -> Result<(Config, Vec<&'static str>), UsageError> {
+    let (given, fixed): (Vec<Setting>, Vec<Setting>) =
+        before.kept.iter().cloned().partition(|s| s.place.is_none());
+    let mut file = match &before.settings_file {
+        Some(path) => file::read(path)?,
+        None => Vec::new(),
+    };
+    file.retain(|line| !given.iter().any(|setting| setting.name == line.name));
+    let (now, mut file): (Vec<Setting>, Vec<Setting>) = file.into_iter().partition(file::is_fixed);
+    let mut changed = Vec::new();
+    for (these, those) in [(&fixed, &now), (&now, &fixed)] {
+        for setting in these {
+            let is_new = !those.iter().any(|known| known.equals(setting));
+            if is_new && !changed.contains(&setting.name) {
+                changed.push(setting.name);
+            }
+        }
+    }
+    file.extend(fixed);
+    match check::run(merge(file, given)?)? {
+        Command::Run(config) => Ok((*config, changed)),
+        _ => Ok((Config::default(), changed)), // there is no such case
+    }
 }
 
 /// An optional value is never the next word, as in getopt_long. A number there was hardly meant for a file.
@@ -138,7 +215,6 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::path::PathBuf;
     use std::time::Duration;
-    use table::FLAGS;
 
     const A: &str = "00112233445566778899aabbccddeeff";
     const B: &str = "ffeeddccbbaa99887766554433221100";
@@ -185,6 +261,7 @@ mod tests {
             ports: vec![443],
             config_file: Some("file".into()),
             given: vec!["http-ports"],
+            kept: config("").kept,
             ..Config::default()
         };
         assert_eq!(config(""), wanted);
@@ -578,14 +655,14 @@ mod tests {
     fn long_names_may_be_shortened() {
         assert_eq!(config("--max-s 5").max_clients, Some(5));
         assert_eq!(config("--aes=x").aes_pwd, Some(PathBuf::from("x")));
-        assert!(config("--ip --random").ipv6);
+        assert!(config("--ipv --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
         assert_errors(&[
             ("--ver=1", "--ver may mean --verbosity or --version"),
             ("--http", "--http may mean --http-ports or --http-stats"),
             (
                 "--p 1",
-                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links",
+                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links or --proxy-config",
             ),
         ]);
         // A whole name is never ambiguous, and every name finds its own row.
@@ -792,7 +869,8 @@ mod tests {
         assert!(matches!(parse_words(&["help", "link"]), Ok(Command::Help)));
         for word in ["check", "doctor", "generate-secret"] {
             let text = parse_words(&[word, "-H1"]).unwrap_err().text;
-            let what = format!("unknown command {word}: there are run, link, secret and help");
+            let what =
+                format!("unknown command {word}: there are run, link, secret, config and help");
             assert_eq!(text, format!("{what}, and no file of that name"));
         }
         // The tests run where there is a folder of this name, and this may be a secret.

@@ -2,7 +2,7 @@
 //! What was typed may be a misplaced secret: a name as long as one isn't repeated.
 
 use super::config::UsageError;
-use super::flag::Flag;
+use super::flag::{Apply, Flag};
 use super::table::FLAGS;
 
 /// The row of a long name or of an unambiguous beginning of one.
@@ -35,16 +35,39 @@ pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
     Err(unknown(&format!("-{letter}"), hint))
 }
 
+/// The row of a name in the file of --config, which is not shortened there.
+pub fn find_name(name: &str) -> Result<&'static Flag, UsageError> {
+    let mut rows = FLAGS.iter().filter(|flag| is_setting(flag));
+    rows.find(|flag| flag.long() == name).ok_or_else(|| {
+        let near = nearest(name).filter(|flag| is_setting(flag));
+        let hint = near.map(|flag| format!("the nearest known one is {}", flag.long()));
+        let hint = hint.unwrap_or("mtproxy config prints a sample".into());
+        UsageError::new(format!("unknown name {}; {hint}", shown(name)))
+    })
+}
+
+/// Whether a flag may stand in the file.
+fn is_setting(flag: &Flag) -> bool {
+    !matches!(flag.apply, Apply::Instead(_)) && flag.long() != "config"
+}
+
 fn unknown_long(name: &str) -> UsageError {
-    let near = FLAGS.iter().filter(|flag| is_near(name, flag.long()));
-    let near = near.min_by_key(|flag| distance(name, flag.long()));
+    let near = nearest(name);
     let hint = near.map(|flag| format!("the nearest known one is {}", flag.label()));
-    let shown = if name.len() < SHORTEST_SECRET {
-        name
-    } else {
-        "..."
-    };
-    unknown(&format!("--{shown}"), hint)
+    unknown(&format!("--{}", shown(name)), hint)
+}
+
+fn nearest(name: &str) -> Option<&'static Flag> {
+    let near = FLAGS.iter().filter(|flag| is_near(name, flag.long()));
+    near.min_by_key(|flag| distance(name, flag.long()))
+}
+
+/// What was typed, unless it may be a secret.
+fn shown(name: &str) -> &str {
+    match name.len() < SHORTEST_SECRET {
+        true => name,
+        false => "...",
+    }
 }
 
 fn unknown(name: &str, hint: Option<String>) -> UsageError {
@@ -85,10 +108,6 @@ mod tests {
     fn flags_that_mean_something_else_are_not_suggested() {
         let text = |name: &str| find_long(name).err().map(|error| error.text);
         for (name, wanted) in [
-            (
-                "ip-allowlist",
-                "unknown flag --ip-allowlist; --help lists all",
-            ),
             ("host", "unknown flag --host; --help lists all"),
             (
                 "domain-name",

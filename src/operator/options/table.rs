@@ -7,7 +7,7 @@ use super::config::Command;
 use super::flag::Apply::{Alone, Instead, Optional, Value};
 use super::flag::Flag;
 use super::values::{self, number, set};
-use mtproxy::limits::{MAX_COUNT, MAX_MASK_MAX, MAX_SLOTS_ASKED};
+use mtproxy::limits::{MAX_COUNT, MAX_DRAIN, MAX_MASK_MAX, MAX_SLOTS_ASKED};
 
 /// A flag of another program that takes a number, and why it has no effect here.
 const fn unused(spelling: &'static str, help: &'static str) -> Flag {
@@ -170,6 +170,13 @@ pub const FLAGS: &[Flag] = &[
         "no effect: these checksums are offered to middle proxies anyway",
     ),
     Flag {
+        spelling: "--config FILE",
+        help: "a file of these flags: a line each, the long name without dashes, then its value; # begins a \
+               comment; what the command line gives too counts as given there; mtproxy config prints a \
+               sample; read again on SIGHUP or when it has changed",
+        apply: Value(|config, text| set(&mut config.settings_file, values::file(text))),
+    },
+    Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
@@ -196,11 +203,28 @@ pub const FLAGS: &[Flag] = &[
         apply: Alone(|config| config.force_dh = true),
     },
     Flag {
+        spelling: "--drain SECONDS",
+        help: "after a reload that removes a secret or middle proxies, their clients may stay for so long, 0 to \
+               86400, default 300",
+        apply: Value(|config, text| set(&mut config.drain.0, number(text, 0..=MAX_DRAIN))),
+    },
+    Flag {
         spelling: "--http-stats",
         help: "serve /stats and /metrics over HTTP on the port of -p, to this machine only",
         apply: Alone(|config| config.http_stats = true),
     },
     unused("--io-threads N", "no effect: see --cpu-threads"),
+    Flag {
+        spelling: "--ip-allowlist FILE",
+        help: "serve only clients whose addresses this file lists, an address or a network a line, at most \
+               100000, # begins a comment; others are strangers",
+        apply: Value(|config, text| set(&mut config.allowed, values::file(text))),
+    },
+    Flag {
+        spelling: "--ip-blocklist FILE",
+        help: "don't serve clients whose addresses this file lists, written as for --ip-allowlist",
+        apply: Value(|config, text| set(&mut config.blocked, values::file(text))),
+    },
     Flag {
         spelling: "--mask HOST:PORT",
         help: "fake TLS: take everybody who isn't a client here, such as to a web server of one's own \
@@ -285,6 +309,11 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--print-links",
         help: "show the links at start even if standard output is no terminal; they hold the secret",
         apply: Alone(|config| config.print_links = true),
+    },
+    Flag {
+        spelling: "--proxy-config FILE",
+        help: "Telegram's list of middle proxies, as CONFIG; for the file of --config",
+        apply: Value(|config, text| set(&mut config.config_file, values::file(text))),
     },
     Flag {
         spelling: "--qr",

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mtproxy::crypto::middle_key;
 use mtproxy::proto::wire::decimal;
 
 use crate::base::buffers::{self, Usage};
 use crate::base::clock;
+use crate::base::lock::Mutex;
 use crate::door::rules::{LiveRules, Rules};
 use crate::middle::{dcs::Snapshot, registry};
 use crate::operator::options::Config;
@@ -25,17 +26,37 @@ pub struct Facts {
     /// The same in unix seconds.
     pub start_time: u64,
     /// The command line.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The statistics port.
     pub port: u16,
-    /// Telegram's configuration; None in direct mode.
-    pub config_file: Option<FileFacts>,
-    /// Telegram's proxy-secret.
-    pub proxy_secret: Option<FileFacts>,
+    /// Telegram's files, as they were read last.
+    pub telegram: Arc<Mutex<Arc<Telegram>>>,
     /// The sets of middle proxies, and the handshakes that are remembered.
     pub rules: Arc<LiveRules>,
     /// Clients at a time.
     pub most_clients: u32,
+}
+
+/// Telegram's files.
+#[derive(Default)]
+pub struct Telegram {
+    /// The list of middle proxies; None in direct mode.
+    pub config: Option<FileFacts>,
+    pub proxy_secret: Option<FileFacts>,
+    /// When a reload was applied last, unix seconds; 0: never.
+    pub reloaded: u64,
+}
+
+impl Telegram {
+    /// Both, with the names that metrics have for them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileFacts)> {
+        let both = [
+            ("config", &self.config),
+            ("proxy_secret", &self.proxy_secret),
+        ];
+        both.into_iter()
+            .filter_map(|(name, file)| Some((name, file.as_ref()?)))
+    }
 }
 
 /// A file as it was read.
@@ -65,10 +86,19 @@ impl FileFacts {
     }
 }
 
+impl FileFacts {
+    /// How long ago it was written, if the system knows.
+    pub fn age(&self) -> Option<Duration> {
+        let age = SystemTime::now().duration_since(self.modified?);
+        Some(age.unwrap_or_default())
+    }
+}
+
 /// The figures of one moment.
 pub struct Live<'a> {
     pub facts: &'a Facts,
     pub rules: Arc<Rules>,
+    pub telegram: Arc<Telegram>,
     /// When the figures were collected.
     pub begun: Instant,
     /// Milliseconds since the start.
@@ -105,6 +135,7 @@ impl Live<'_> {
         Live {
             facts,
             rules,
+            telegram: facts.telegram.lock().clone(),
             begun: Instant::now(),
             uptime: facts.started.elapsed().as_millis() as u64,
             cpu: cpu_of(&proc::text("/proc/self/stat")),

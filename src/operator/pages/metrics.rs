@@ -6,7 +6,6 @@
 //! `/stats` and the summary have the counters behind it by their own names.
 
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use mtproxy::proto::{transport::Transport, wire::DcId};
 
@@ -173,7 +172,8 @@ fn by_secret(text: &mut Text, live: &Live) {
 
 fn middle(text: &mut Text, live: &Live) {
     let sets = live.rules.sets().iter();
-    let dcs = sets.map(|set| set.dc.0.to_string());
+    let first = |place| live.rules.dcs().map_or(0, |dcs| dcs.first_of(place).0);
+    let dcs = (0..sets.len()).map(|place| first(place).to_string());
     let sets: Vec<_> = dcs.zip(&live.sets).collect();
     let mut links = Vec::new();
     for (dc, set) in &sets {
@@ -210,7 +210,7 @@ fn middle(text: &mut Text, live: &Live) {
 }
 
 fn rest(text: &mut Text, live: &Live) {
-    let (facts, dials) = (live.facts, stats::all_dials());
+    let dials = stats::all_dials();
     let ([size, resident, data], [up, down], buffers) = (live.memory, live.queued, &live.buffers);
     families! { text:
         histogram connect_seconds [dc le] "TCP connects to Telegram that succeeded, by data centre"
@@ -229,12 +229,13 @@ fn rest(text: &mut Text, live: &Live) {
         gauge queue_bytes [direction] "bytes that wait for middle proxies, and for clients"
             text.samples(&[("up", up), ("down", down)]);
         gauge file_age_seconds [file] "time since Telegram's files, as they were read, were written" {
-            for (file, name) in [(&facts.config_file, "config"), (&facts.proxy_secret, "proxy_secret")] {
-                if let Some(modified) = file.as_ref().and_then(|file| file.modified) {
-                    let age = SystemTime::now().duration_since(modified);
-                    text.sample(&[name], &age.map_or(0, |age| age.as_secs()));
+            for (name, file) in live.telegram.files() {
+                if let Some(age) = file.age() {
+                    text.sample(&[name], &age.as_secs());
                 }
             }
         };
+        gauge last_reload_seconds [] "when a reload was applied last, in seconds since 1970; 0: never"
+            text.value(&live.telegram.reloaded);
     }
 }

@@ -23,7 +23,7 @@ use mtproxy::proto::http::{self, Method, Request, ResponseHead, Status};
 use crate::base::http::{Input, NoHead};
 use crate::base::{buffers::Buffer, clock, net, threads};
 use crate::operator::pages::live::Live;
-pub use crate::operator::pages::live::{Facts, FileFacts};
+pub use crate::operator::pages::live::{Facts, FileFacts, Telegram};
 use crate::stats::STATS;
 
 /// What is served, and to whom.

@@ -12,8 +12,7 @@ use std::net::Ipv4Addr;
 use super::exposition::{Decimal, millionths, thousandths};
 use super::live::{FileFacts, Live, open};
 use crate::base::{clock, lock::Mutex, threads};
-use crate::door::rules::Road;
-use crate::middle::dcs::Snapshot;
+use crate::middle::dcs::{Dcs, Snapshot};
 use crate::stats::{self, Close, DIRECT, PENDING, Row, STATS};
 
 /// The page.
@@ -87,15 +86,12 @@ fn process(page: &mut Page, live: &Live) {
 
 /// Part 4, up to what is about connections.
 fn configuration(page: &mut Page, live: &Live) {
-    let file = live.facts.config_file.as_ref();
+    let file = live.telegram.config.as_ref();
     page.line("config_filename", &file.map_or("", |file| &file.name));
     page.line("config_loaded_at", &file.map_or(0, |file| file.loaded_at));
     page.line("config_size", &file.map_or(0, |file| file.size));
     page.line("config_md5", &md5(file));
-    let clusters = match &live.rules.road {
-        Road::Middle(middle, _) => middle.dcs.clusters(),
-        Road::Direct(_) => 0,
-    };
+    let clusters = live.rules.dcs().map_or(0, Dcs::clusters);
     page.line("config_auth_clusters", &clusters);
     page.fixed("workers\t0\nqueries_get\t0\nqps_get\t0.000\n");
     page.counter("tot_forwarded_queries");
@@ -172,7 +168,7 @@ fn buffers_and_http(page: &mut Page, live: &Live) {
 
 /// The counters that are not on the page yet, the ends by reason, and the secrets.
 fn own(page: &mut Page, live: &Live) {
-    page.line("aes_pwd_hash", &md5(live.facts.proxy_secret.as_ref()));
+    page.line("aes_pwd_hash", &md5(live.telegram.proxy_secret.as_ref()));
     for row in std::mem::take(&mut page.counters) {
         page.line(row.name, &row.value);
     }
