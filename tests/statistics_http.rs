@@ -102,16 +102,49 @@ fn what_is_asked_otherwise_is_refused() {
         (&stream).write_all(bytes.as_bytes()).expect("send");
         expect_closed(&stream);
     }
-    // An answer to HEAD has no body, however long it says that it is.
-    let stream = dial(address);
-    let request = b"HEAD /stats HTTP/1.1\r\n\r\n";
-    (&stream).write_all(request).expect("send");
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut &stream, &mut text).expect("an answer and an end");
-    assert!(
-        text.starts_with("HTTP/1.1 501 ") && text.ends_with("\r\n\r\n"),
-        "{text}"
-    );
+}
+
+/// An answer to HEAD is that to GET without its body, however long it says that it is.
+#[test]
+fn heads_are_those_of_the_pages() {
+    let (_rig, address) = start(&[]);
+    for (target, field, code) in [
+        ("/stats", "", 200),
+        ("/metrics", "", 200),
+        ("/health", "", 200),
+        ("/stats/", "", 404),
+        ("/stats", "Forwarded: for=a\r\n", 404),
+        ("/stats", "Content-Length: 0\r\n", 501),
+    ] {
+        let send = |method: &str| {
+            let stream = dial(address);
+            let request = format!("{method} {target} HTTP/1.1\r\n{field}\r\n");
+            (&stream).write_all(request.as_bytes()).expect("send");
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut &stream, &mut text).expect("an answer and an end");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            (head.to_owned(), body.to_owned())
+        };
+        let ((got, got_body), (head, no_body)) = (send("GET"), send("HEAD"));
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {code} ")),
+            "{target}: {head}"
+        );
+        assert!(no_body.is_empty() && !got_body.is_empty(), "{target}");
+        // The figures, and so their length and the time, may differ.
+        let names = |head: &str| -> Vec<String> {
+            let names = head
+                .lines()
+                .map(|line| line.split(':').next().unwrap_or(line));
+            names.map(str::to_owned).collect()
+        };
+        assert_eq!(names(&head), names(&got), "{target}");
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
+        assert_ne!(length.expect("a length"), "0", "{target}");
+    }
+    assert_eq!(page(address, "/health"), "ok\n");
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn curl_reads_both_pages_on_one_connection() {
         answer.expect("curl is there").0
     };
     assert_eq!(get("/stats?x", &[]), "404");
-    assert_eq!(get("/stats", &["-I"]), "501");
+    assert_eq!(get("/stats", &["-I"]), "200");
+    assert_eq!(get("/health", &["--fail", "-I"]), "200");
     assert_eq!(get("/stats", &["-d", "a=b"]), "501");
     assert_eq!(get("/stats", &["-H", "X-Forwarded-For: 192.0.2.1"]), "404");
     assert_eq!(get("/stats", &["-0"]), "200");

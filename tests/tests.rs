@@ -79,6 +79,7 @@ mod stopping;
 mod strangers;
 mod summary;
 mod transports;
+mod verbosity;
 
 // The house.
 mod layers;

@@ -86,11 +86,9 @@ pub fn event(what: Arguments) {
     line(stamped(what));
 }
 
-/// Logs an event that is only of interest with -v.
-pub fn detail(what: Arguments) {
-    if VERBOSITY.load(Ordering::Relaxed) > 0 {
-        event(what);
-    }
+/// How many -v were given.
+pub fn verbosity() -> u32 {
+    VERBOSITY.load(Ordering::Relaxed)
 }
 
 /// Prints a line of prose.

@@ -73,6 +73,7 @@ const ZERO: Number = [0; LEN / WORD];
 const GENERATOR: Limb = 3;
 const WINDOW_BITS: usize = 4;
 
+#[inline(never)] // small, not fast, as those below
 fn number(bytes: &[u8; LEN]) -> Number {
     let mut number = ZERO;
     let (words, _) = bytes.as_chunks::<WORD>();
@@ -119,6 +120,7 @@ fn power(base: &Number, exponent: &[u8; LEN]) -> [u8; LEN] {
 }
 
 /// The power with this number; all are read.
+#[inline(never)]
 fn picked(powers: &[Number], wanted: u8) -> Number {
     let mut out = ZERO;
     for (power, index) in powers.iter().zip(0_u8..) {
@@ -131,6 +133,7 @@ fn picked(powers: &[Number], wanted: u8) -> Number {
 }
 
 /// a·b / 2^2048, modulo the prime.
+#[inline(never)]
 fn product(a: &Number, b: &Number) -> Number {
     let prime = number(&PRIME);
     let (mut sum, mut top) = (ZERO, 0);
@@ -158,6 +161,7 @@ fn product(a: &Number, b: &Number) -> Number {
 }
 
 /// Twice a number, modulo the prime.
+#[inline(never)]
 fn doubled(number: &Number) -> Number {
     let (mut out, mut carry) = (ZERO, 0);
     for (out, limb) in out.iter_mut().zip(number) {
@@ -167,6 +171,7 @@ fn doubled(number: &Number) -> Number {
 }
 
 /// A number with a bit more on top, less the prime unless it is smaller.
+#[inline(never)]
 fn less_prime(number: &Number, top: Limb) -> Number {
     let (mut out, mut borrow) = (*number, false);
     for (limb, prime) in out.iter_mut().zip(&self::number(&PRIME)) {

@@ -35,7 +35,7 @@ pub struct Direct {
 
 impl Direct {
     /// Serves a client to its end.
-    pub fn serve(&self, socket: TcpStream, mut stream: ClientStream, mut guest: Guest) -> Close {
+    pub fn serve(&self, socket: TcpStream, mut stream: ClientStream, mut guest: Guest) {
         let connected = connect(self, &mut stream, &guest);
         match connected {
             Ok(Connected { dc, offer, down }) => {
@@ -44,10 +44,9 @@ impl Direct {
                     stream,
                     send: offer.send,
                 };
-                let (reason, _listed) = relay::run(socket, dc, up, down, guest.traffic);
-                guest.ended(reason)
+                let (_, _listed) = relay::run(socket, dc, up, down, &mut guest);
             }
-            Err(reason) => guest.ended(reason),
+            Err(reason) => guest.ended(reason, Some(&socket)),
         }
     }
 }

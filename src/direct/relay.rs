@@ -21,7 +21,7 @@ use crate::base::lock::Mutex;
 use crate::base::sys::{self, Pipe};
 use crate::base::{clock, net, records};
 use crate::pair::{self, Broken, Half, Listed, Pair};
-use crate::stats::{Close, Traffic};
+use crate::stats::{Close, Guest, Traffic};
 use crate::stream::{ClientStream, Layers};
 
 /// From the client to the data centre.
@@ -41,14 +41,15 @@ struct Down {
     traffic: &'static Traffic,
 }
 
-/// Relays until both halves have ended; says what ended first.
+/// Relays until both halves have ended; says what ended first, which is counted.
 pub fn run(
     client: TcpStream,
     dc: TcpStream,
     mut up: Up,
     down: Option<Box<Ctr>>,
-    traffic: &'static Traffic,
+    guest: &mut Guest,
 ) -> (Close, Listed) {
+    let traffic = guest.traffic;
     let pair = Arc::new(Pair::new(client, dc, Some(traffic.account)));
     let down = Down {
         cipher: down,
@@ -57,7 +58,10 @@ pub fn run(
     };
     let up = |pair: &Pair| relay_up(pair, &mut up, traffic);
     let down = move |pair: &Pair| relay_down(pair, down);
-    pair::run(&pair, [Close::ClientGone, Close::DcClosed], up, down)
+    let ends = [Close::ClientGone, Close::DcClosed];
+    let (reason, listed) = pair::run(&pair, ends, up, down);
+    guest.ended(reason, Some(&pair.client));
+    (reason, listed)
 }
 
 fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
@@ -333,7 +337,14 @@ mod tests {
             },
             send: cipher(2),
         };
-        run(client, dc, up, None, traffic()).0
+        let peer = client.peer_addr().unwrap();
+        let guest = Guest::enter(
+            peer,
+            &crate::stats::OPEN,
+            DcId(2),
+            Some(Transport::Abridged),
+        );
+        run(client, dc, up, None, &mut guest.unwrap()).0
     }
 
     /// Sends `bytes` through `relay` from one socket to another and returns what arrives.

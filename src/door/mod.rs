@@ -32,48 +32,44 @@ use rules::{Fallback, Road, Rules};
 /// Serves one connection to its end.
 fn serve(rules: &Rules, newcomer: Newcomer) {
     let peer = newcomer.peer;
-    let reason = live(rules, newcomer);
-    log::detail(format_args!(
-        "client_closed peer={peer} reason={}",
-        reason.word()
-    ));
+    if let Err(reason) = live(rules, newcomer)
+        && log::verbosity() > 0
+    {
+        let reason = reason.word();
+        log::event(format_args!("client_closed peer={peer} reason={reason}"));
+    }
 }
 
+/// Serves it; an error is why one ended that was no client. The end of a client is logged where it is counted.
+///
 /// An idle client's thread keeps the deepest stack that it ever used, so what only a part of a
 /// client's life needs is not inlined here.
-fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
+fn live(rules: &Rules, mut newcomer: Newcomer) -> Result<(), Close> {
     let mut small = [0; READ_SMALL];
     let found = identify(&mut newcomer, rules, &mut small);
     let peer = newcomer.peer;
     let stream = match found {
         Found::Client(stream) => stream,
-        Found::Stranger(stranger) => return mask::show(rules, newcomer, stranger),
+        Found::Stranger(stranger) => return Err(mask::show(rules, newcomer, stranger)),
         Found::Http(first) => {
             // No secret is set: nothing is to be proven.
-            return match (&rules.road, newcomer) {
-                (Road::Direct(_), newcomer) => http::refuse(newcomer.socket(), first),
-                (Road::Middle(middle, _), newcomer) => match newcomer.into_client() {
-                    Ok((socket, _place)) => http::serve(middle, (socket, peer), first),
-                    Err(reason) => reason.counted(),
-                },
+            let Road::Middle(middle, _) = &rules.road else {
+                return Err(http::refuse(newcomer.socket(), first));
             };
+            let (socket, _place) = newcomer.into_client().map_err(Close::counted)?;
+            http::serve(middle, (socket, peer), first);
+            return Ok(());
         }
-        Found::Ended(reason) => return reason.counted(),
+        Found::Ended(reason) => return Err(reason.counted()),
     };
 
     // From here on a secret is proven.
-    let (socket, _place) = match newcomer.into_client() {
-        Ok(client) => client,
-        Err(reason) => return reason.counted(),
-    };
+    let (socket, _place) = newcomer.into_client().map_err(Close::counted)?;
     let accepted = &stream.layers.accepted;
     let account = rules.account(accepted.secret_index);
     let _listed = limited::enter(account, &socket);
-    let transport = Some(accepted.transport);
-    let guest = match Guest::enter(account, peer.ip(), accepted.dc, transport) {
-        Ok(guest) => guest,
-        Err(reason) => return reason.counted(),
-    };
+    let guest = Guest::enter(account, peer, accepted.dc, Some(accepted.transport));
+    let guest = guest.map_err(Close::counted)?;
     match &rules.road {
         Road::Direct(direct) => direct.serve(socket, stream, guest),
         Road::Middle(middle, fallback) => {
@@ -86,11 +82,13 @@ fn live(rules: &Rules, mut newcomer: Newcomer) -> Close {
             }) = fallback.as_ref().filter(|_| is_down)
                 && let Some(_place) = Gauge::try_enter(&**clients, *most)
             {
-                return direct.serve(socket, stream, guest);
+                direct.serve(socket, stream, guest);
+            } else {
+                middle.serve((socket, peer), set, stream, guest);
             }
-            middle.serve((socket, peer), set, stream, guest)
         }
     }
+    Ok(())
 }
 
 /// Reads a connection's first bytes until it shows who it is. A client's header is in `small` then, and

@@ -153,6 +153,7 @@ impl Dialer {
 struct Offer(Exponent, [u8; dh::LEN]);
 
 impl Offer {
+    #[inline(never)] // small, not fast
     fn draw() -> io::Result<Box<Offer>> {
         let exponent = Exponent::new(sys::random_array()?);
         let public = exponent.public();
@@ -230,6 +231,7 @@ impl Handshake<'_> {
         }
     }
 
+    #[inline(never)] // small, not fast
     fn send(&mut self, payload: &[u8]) -> Result<(), Failure> {
         let mut buf = [0; FRAME_HEAD + DH_PAYLOAD_LEN + SEAL_ROOM];
         let place = FRAME_HEAD..FRAME_HEAD + payload.len();
@@ -241,6 +243,7 @@ impl Handshake<'_> {
         net::write_before(self.deadline, socket, wire).map_err(handshake_failure)
     }
 
+    #[inline(never)]
     fn receive(&mut self) -> Result<Vec<u8>, Failure> {
         let Connected { socket, reader, .. } = &mut self.connection;
         loop {

@@ -60,23 +60,22 @@ pub fn refuse(socket: &TcpStream, first: FirstRequest) -> Close {
 
 /// Serves one connection to its end, and counts it.
 #[inline(never)] // an idle client's thread keeps the deepest stack that it ever used
-pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) -> Close {
+pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) {
     let dc = road.dcs.default_dc();
-    let guest = match Guest::enter(&OPEN, ends.1.ip(), dc, None) {
-        Ok(guest) => guest,
-        Err(reason) => return reason.counted(),
+    // Where no secret is set, nothing is refused.
+    let Ok(guest) = Guest::enter(&OPEN, ends.1, dc, None) else {
+        return;
     };
-    let set = road.dcs.route(dc);
-    let mut session = match Session::enter(road, ends, set, (Outbox::clear(), false), guest) {
-        Ok(session) => session,
-        Err(reason) => return reason,
+    let (set, outbox) = (road.dcs.route(dc), (Outbox::clear(), false));
+    let Some(mut session) = Session::enter(road, ends, set, outbox, guest) else {
+        return;
     };
     let reason = Requests {
         session: &mut session,
         input: Input::new(first.small, first.len),
     }
     .run(first.deadline);
-    session.end(reason)
+    session.end(reason);
 }
 
 /// The requests of one connection.

@@ -36,17 +36,14 @@ impl Middle {
         set: Option<&Arc<Set>>,
         mut stream: ClientStream,
         guest: Guest,
-    ) -> Close {
+    ) {
         let accepted = &stream.layers.accepted;
         let (transport, is_obfuscated) = (accepted.transport, accepted.send.is_some());
         let cipher = accepted.send.as_ref().map_or_else(Ctr::clear, Ctr::new);
         let outbox = Outbox::new(cipher, stream.layers.is_tls());
-        match Session::enter(self, ends, set, (outbox, is_obfuscated), guest) {
-            Ok(mut session) => {
-                let reason = read_packets(&mut session, transport, &mut stream);
-                session.end(reason)
-            }
-            Err(reason) => reason,
+        if let Some(mut session) = Session::enter(self, ends, set, (outbox, is_obfuscated), guest) {
+            let reason = read_packets(&mut session, transport, &mut stream);
+            session.end(reason);
         }
     }
 }

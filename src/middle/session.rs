@@ -45,19 +45,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Enters a client in the registry.
+    /// Enters a client in the registry; None, and counted, if it has ended.
     pub fn enter(
         road: &Middle,
         (socket, peer): (TcpStream, SocketAddr),
         set: Option<&Arc<Set>>,
         (outbox, obfuscated): (Outbox, bool),
         mut guest: Guest,
-    ) -> Result<Session, Close> {
+    ) -> Option<Session> {
         let Ok(ours) = socket.local_addr() else {
-            return Err(guest.ended(Close::ClientLost));
+            guest.ended(Close::ClientLost, Some(&socket));
+            return None;
         };
         let Some(client) = registry::insert(socket, guest.traffic, outbox) else {
-            return Err(guest.ended(Close::Stopping));
+            guest.ended(Close::Stopping, None);
+            return None;
         };
         let origin = Origin {
             conn: ConnId(0), // until it is pinned
@@ -67,7 +69,7 @@ impl Session {
             obfuscated,
             ad_tag: road.ad_tag,
         };
-        Ok(Session {
+        Some(Session {
             client,
             origin,
             link: None,
@@ -138,12 +140,12 @@ impl Session {
         sent
     }
 
-    /// Ends it, for `reason` unless there was another one before; says which.
-    pub fn end(mut self, reason: Close) -> Close {
+    /// Ends it, for `reason` unless there was another one before.
+    pub fn end(mut self, reason: Close) {
         let reason = self.client.ending().unwrap_or(reason);
         self.client.end(reason);
         // Before it leaves the registry: whoever sees the client gone sees it counted.
-        self.guest.ended(reason)
+        self.guest.ended(reason, Some(&self.client.socket));
     }
 }
 
@@ -151,7 +153,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.client.end(Close::Panicked);
-            self.guest.ended(Close::Panicked);
+            self.guest.ended(Close::Panicked, None);
         }
         memory::receiving(&self.client, 0);
         registry::remove(&self.client);

@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use mtproxy::formats::secret::{Form, SecretEntry, spell};
+use mtproxy::formats::secret::{Form, SecretEntry, spell, spell_short};
 use mtproxy::formats::{link, qr};
 
 use crate::base::{log, net};
@@ -60,7 +60,12 @@ fn show(config: &Config, entries: &[SecretEntry], port: u16, qr: bool) -> io::Re
     if qr && found.is_err() {
         log::say(format_args!("links: no QR code without an address"));
     } else if qr {
-        let first = text.lines().find(|line| !line.starts_with('#'));
+        // Spelled short: link and code are to fit a terminal of 24 lines.
+        let first = entries.first().map(|entry| {
+            let secret = spell_short(&entry.secret, &served_form(config, entries, entry));
+            let [link, _] = link::links(server, port, &secret);
+            link
+        });
         match first.and_then(|link| qr::draw(link.as_bytes())) {
             Some(drawing) => text.push_str(&drawing),
             None => log::say(format_args!("links: the first is too long for a QR code")),
@@ -74,15 +79,8 @@ fn show(config: &Config, entries: &[SecretEntry], port: u16, qr: bool) -> io::Re
 /// Both links of each secret, a line each, with its label as a comment above.
 fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> String {
     let mut text = String::new();
-    let domains = access::domains(config, entries);
     for entry in entries {
-        let form = match (&entry.form, domains.first()) {
-            // With a domain nothing else is served.
-            (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
-            // A plain one would lead clients to a transport that is refused.
-            (Form::Plain, None) if config.padded_only => Form::Padded,
-            (form, _) => form.clone(),
-        };
+        let form = served_form(config, entries, entry);
         if let Some(label) = &entry.label {
             text.push_str(&format!("# {label}\n"));
         }
@@ -91,6 +89,17 @@ fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> S
         }
     }
     text
+}
+
+/// The form of a secret in which it is served.
+fn served_form(config: &Config, entries: &[SecretEntry], entry: &SecretEntry) -> Form {
+    match (&entry.form, access::domains(config, entries).first()) {
+        // With a domain nothing else is served.
+        (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
+        // A plain one would lead clients to a transport that is refused.
+        (Form::Plain, None) if config.padded_only => Form::Padded,
+        (form, _) => form.clone(),
+    }
 }
 
 /// Where clients reach this machine: --server, else the address that the default route goes out from,

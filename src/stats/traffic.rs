@@ -5,7 +5,9 @@
 //!
 //! Combinations are bounded: ids that are not served count for the data centre that serves them.
 
-use std::net::IpAddr;
+use std::fmt::Display;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use mtproxy::proto::{transport::Transport, wire::DcId};
 
@@ -14,6 +16,7 @@ use super::close::Close;
 use super::row::{Row, add};
 use crate::base::gauge::{Counter, Gauge, Place};
 use crate::base::lock::Mutex;
+use crate::base::{log, sys};
 
 macro_rules! traffic {
     ($($field:ident $name:ident: $help:literal,)*) => {
@@ -131,6 +134,8 @@ fn served(dc: DcId) -> DcId {
 pub struct Guest {
     /// Counts what it moves.
     pub traffic: &'static Traffic,
+    peer: SocketAddr,
+    since: Instant,
     is_counted: bool,
     _seat: Seat,
     _place: Place<&'static Gauge>,
@@ -141,25 +146,48 @@ impl Guest {
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(
         account: &'static Account,
-        from: IpAddr,
+        peer: SocketAddr,
         dc: DcId,
         transport: Option<Transport>,
     ) -> Result<Guest, Close> {
-        let seat = account.enter(from)?;
+        let seat = account.enter(peer.ip())?;
         let traffic = of(account, dc, transport);
         traffic.clients.add(1);
-        Ok(Guest {
+        let guest = Guest {
             traffic,
+            peer,
+            since: Instant::now(),
             is_counted: false,
             _seat: seat,
             _place: Gauge::enter(&traffic.open),
-        })
+        };
+        if log::verbosity() > 1 {
+            guest.log("client_opened", &"");
+        }
+        Ok(guest)
     }
 
-    /// Counts why it ended. To be called before the client can see it.
-    pub fn ended(&mut self, reason: Close) -> Close {
+    /// Counts why it ended. To be called before the client can see it, with its connection if that is there.
+    pub fn ended(&mut self, reason: Close, socket: Option<&TcpStream>) {
         self.is_counted = true;
-        reason.counted()
+        reason.counted();
+        if log::verbosity() > 0 {
+            let (up, down) = socket.and_then(sys::moved).unwrap_or_default();
+            let (reason, seconds) = (reason.word(), self.since.elapsed().as_secs());
+            let more =
+                format_args!(" reason={reason} bytes_up={up} bytes_down={down} seconds={seconds}");
+            self.log("client_closed", &more);
+        }
+    }
+
+    /// A line about it. Not inlined: see [`Guest::enter`].
+    #[inline(never)]
+    fn log(&self, event: &str, more: &dyn Display) {
+        let Guest { traffic, peer, .. } = self;
+        let (label, dc) = (&traffic.account.label, traffic.dc.0);
+        log::event(format_args!(
+            "{event} peer={peer} label={label} dc={dc}{more}"
+        ));
     }
 }
 
@@ -175,8 +203,7 @@ impl Drop for Guest {
 mod tests {
     use super::*;
     use mtproxy::formats::secret::SecretEntry;
-
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    use std::net::Ipv4Addr;
 
     #[test]
     fn guests_come_and_go_and_a_limit_holds() {
@@ -185,7 +212,8 @@ mod tests {
             ["", ":bob:2"].map(|tail| SecretEntry::parse(&format!("{key}{tail}")).unwrap());
         set_served((vec![DcId(1), DcId(2)], DcId(2)));
         let [nameless, bob] = [0, 1].map(|i| Account::of(&entries[i]));
-        let enter = |dc| Guest::enter(bob, HOME, DcId(dc), Some(Transport::Abridged));
+        let peer = (Ipv4Addr::LOCALHOST, 1).into();
+        let enter = |dc| Guest::enter(bob, peer, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
         assert_eq!(enter(1).err(), Some(Close::SecretFull));
@@ -204,7 +232,7 @@ mod tests {
         );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
-            .map(|_| Guest::enter(nameless, HOME, DcId(2), Some(Transport::Abridged)).unwrap())
+            .map(|_| Guest::enter(nameless, peer, DcId(2), Some(Transport::Abridged)).unwrap())
             .collect();
         assert_eq!(nameless.open.value(), many.len() as u32);
         // A reload finds both again, and gives Bob a place more.

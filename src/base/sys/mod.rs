@@ -21,7 +21,7 @@ pub use process::{
 };
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
-    CLIENT_LIFETIME, Lifetime, bound, dial, listener, reset, send_now, set_lifetime,
+    CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, reset, send_now, set_lifetime,
     set_window_clamp, shut_down_listener, silence, unconfirmed,
 };
 

@@ -59,20 +59,27 @@ fn set_option(fd: &impl AsFd, level: i32, name: i32, value: u32) -> io::Result<(
 pub fn silence(socket: &TcpStream) -> io::Result<Duration> {
     // The beginning of tcp_info: eight bytes, then numbers of four, of which the last is ours.
     let mut info = [0_u32; 14];
-    let mut len = size_of_val(&info) as u32;
-    let raw = socket.as_raw_fd();
-    // SAFETY: the kernel fills `len` bytes at most, which `info` has.
-    check(unsafe {
-        getsockopt(
-            raw,
-            IPPROTO_TCP,
-            TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &mut len,
-        )
-    })?;
+    tcp_info(socket, &mut info)?;
     let [.., millis] = info;
     Ok(Duration::from_millis(millis.into()))
+}
+
+/// Bytes that came over a connection, and bytes that its peer's system has confirmed. An end counts as a byte.
+/// None from a kernel before 4.1.
+pub fn moved(socket: &TcpStream) -> Option<(u64, u64)> {
+    // tcp_info up to the numbers of eight bytes that are ours.
+    let mut info = [0_u64; 17];
+    tcp_info(socket, &mut info).ok()?;
+    let [.., sent, received] = info;
+    Some((received, sent))
+}
+
+/// What the kernel says of a connection, as much of it as there is room for.
+fn tcp_info<T: Copy>(socket: &TcpStream, info: &mut [T]) -> io::Result<()> {
+    let mut len = size_of_val(info) as u32;
+    let (raw, out) = (socket.as_raw_fd(), info.as_mut_ptr().cast());
+    // SAFETY: the kernel fills `len` bytes at most, which `info` has; both kinds of number take any bytes.
+    check(unsafe { getsockopt(raw, IPPROTO_TCP, TCP_INFO, out, &mut len) }).map(drop)
 }
 
 fn bind_to(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {

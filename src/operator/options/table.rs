@@ -131,7 +131,8 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         spelling: "-v, --verbosity[=N]",
-        help: "log more; each -v adds one, --verbosity=N sets it",
+        help: "log more: 1 adds a line for each connection that ends, with a client's label, data centre, bytes \
+               and seconds; 2 adds one for each client that is let in; each -v adds 1, --verbosity=N sets it",
         apply: Optional(|config, text| values::verbosity(&mut config.verbosity, text)),
     },
     Flag {

@@ -1,5 +1,6 @@
 //! Statistics over HTTP (protocol.md 10.1): `/stats`, a line for each figure, for people and scripts;
-//! `/metrics`, the same for Prometheus. Both are read from the counters when somebody asks.
+//! `/metrics`, the same for Prometheus. Both are read from the counters when somebody asks. `/health` says
+//! that the process serves, to whoever starts it anew otherwise.
 //!
 //! Who may ask: this machine, without a sign that the request was passed on for somebody else, and the
 //! networks of --stats-allow-net. Everybody else is told that there is nothing, by a thread apart. A few
@@ -133,25 +134,35 @@ fn answer(site: &Site, received: Buffer, len: usize, peer: IpAddr) -> Response {
         Ok(request) => request,
         Err(status) => return Response::error(status, false),
     };
-    if !may_ask(&site.facts.config.stats_nets, peer, &request) {
-        return Response::error(Status::NOT_FOUND, false);
-    }
-    if request.method != Method::Get || request.content_length.is_some() {
-        let mut refusal = Response::error(Status::NOT_IMPLEMENTED, false);
-        if request.method == Method::Head {
-            refusal.body.clear(); // its length is told all the same
+    let is_head = request.method == Method::Head;
+    let is_plain = request.content_length.is_none() && (is_head || request.method == Method::Get);
+    let mut keep_alive = request.keep_alive;
+    let page = match request.target {
+        _ if !may_ask(&site.facts.config.stats_nets, peer, &request) => {
+            keep_alive = false;
+            Err(Status::NOT_FOUND)
         }
-        return refusal;
-    }
-    let keep_alive = request.keep_alive;
-    let (content_type, render): (_, fn(&Live) -> String) = match request.target {
-        b"/stats" => ("text/plain", stats_page::render),
-        b"/metrics" => ("text/plain; version=0.0.4", metrics::render),
-        _ => return Response::error(Status::NOT_FOUND, keep_alive),
+        _ if !is_plain => {
+            keep_alive = false;
+            Err(Status::NOT_IMPLEMENTED)
+        }
+        b"/stats" => Ok(("text/plain", stats_page::render as fn(&Live) -> String)),
+        b"/metrics" => Ok(("text/plain; version=0.0.4", metrics::render as _)),
+        b"/health" => Ok(("text/plain", (|_: &Live| String::from("ok\n")) as _)),
+        _ => Err(Status::NOT_FOUND),
     };
     drop(received); // the pages say how many buffers are in use
-    let body = render(&Live::collect(&site.facts));
-    Response::new(Status::OK, content_type, keep_alive, body)
+    let mut response = match page {
+        Ok((content_type, render)) => {
+            let body = render(&Live::collect(&site.facts));
+            Response::new(Status::OK, content_type, keep_alive, body)
+        }
+        Err(status) => Response::error(status, keep_alive),
+    };
+    if is_head {
+        response.body.clear(); // its length is told all the same
+    }
+    response
 }
 
 fn is_here(peer: IpAddr) -> bool {
