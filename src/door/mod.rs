@@ -12,6 +12,7 @@ mod header;
 mod limited;
 mod mask;
 pub mod probe;
+pub mod proxied;
 mod rate;
 pub mod replay;
 pub mod rules;
@@ -30,9 +31,16 @@ use header::Found;
 use rules::{Fallback, Road, Rules};
 
 /// Serves one connection to its end.
-fn serve(rules: &Rules, newcomer: Newcomer) {
+fn serve(rules: &Rules, mut newcomer: Newcomer) {
+    let announced = match rules.fronts.is_empty() {
+        true => Ok(()),
+        false => proxied::identify(&mut newcomer),
+    };
     let peer = newcomer.peer;
-    let reason = live(rules, newcomer);
+    let reason = match announced {
+        Ok(()) => live(rules, newcomer),
+        Err(reason) => reason.counted(),
+    };
     log::detail(format_args!(
         "client_closed peer={peer} reason={}",
         reason.word()

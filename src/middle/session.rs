@@ -19,6 +19,7 @@ use super::nat::NatRules;
 use super::outbox::Outbox;
 use super::registry::{self, Client};
 use crate::base::buffers::{Account, Buffer};
+use crate::base::net;
 use crate::stats::{Close, Guest, STATS};
 
 /// The road through middle proxies.
@@ -53,9 +54,7 @@ impl Session {
         (outbox, obfuscated): (Outbox, bool),
         mut guest: Guest,
     ) -> Result<Session, Close> {
-        let Ok(ours) = socket.local_addr() else {
-            return Err(guest.ended(Close::ClientLost));
-        };
+        let ours = net::own_address(&socket);
         let Some(client) = registry::insert(socket, guest.traffic, outbox) else {
             return Err(guest.ended(Close::Stopping));
         };

@@ -57,6 +57,7 @@ close_reasons! {
     NoThread no_thread: "no thread for the client's writer" refusal,
     Panicked panicked: "a bug; it was logged",
     Stopping stopping: "the server stops",
+    ProxyHeader proxy_header: "no PROXY protocol header within its deadline, or a malformed one" refusal,
 }
 
 impl Close {

@@ -12,7 +12,7 @@ mod traffic;
 use std::fmt::Write;
 
 use crate::base::gauge::{Counter, Gauge};
-use crate::base::threads;
+use crate::base::{outgoing, threads};
 
 pub use account::{Account, OPEN};
 pub use close::Close;
@@ -44,6 +44,8 @@ macro_rules! counters {
             );)*
             let panics = "thread_panics\nthreads that ended by a bug; each cost one connection";
             add(&mut rows, panics, threads::PANICS.value());
+            let socks = "socks_failures\nconnections that the SOCKS5 server of --socks5 failed to make";
+            add(&mut rows, socks, outgoing::FAILURES.value());
             rows
         }
     };
@@ -108,6 +110,7 @@ counters! {
     stats_requests: "requests for statistics that were served",
     stats_refusals: "requests for statistics refused: malformed, unknown, or of strangers",
     accept_rate_limit_failed: "connections closed because of --max-accept-rate" refusal "accept_rate",
+    proxy_untrusted: "connections refused with --proxy-protocol: not from a trusted front" refusal "untrusted_front",
 }
 
 gauges! {

@@ -18,7 +18,7 @@ mod table;
 mod values;
 
 pub use check::needs_domain;
-pub use config::{Command, Config, DcOverride, UsageError};
+pub use config::{Command, Config, DcOverride, Listen, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -585,7 +585,7 @@ mod tests {
             ("--http", "--http may mean --http-ports or --http-stats"),
             (
                 "--p 1",
-                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links",
+                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links or --proxy-protocol or --proxy-protocol-from",
             ),
         ]);
         // A whole name is never ambiguous, and every name finds its own row.
