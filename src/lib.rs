@@ -84,6 +84,7 @@ pub mod proto {
     pub mod proxy_protocol;
     pub mod rpc;
     pub mod secret;
+    pub mod socks5;
     pub mod transport;
     pub mod wire;
 }

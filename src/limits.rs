@@ -120,6 +120,11 @@ pub const FIRST_BYTES: Duration = Duration::from_secs(1);
 /// Places that are looked at to find the one that is dropped early.
 pub const DROP_SAMPLE: usize = 16;
 
+/// From accept to a whole PROXY protocol header: the front sends it at once. C: takes none.
+pub const PROXY_HEADER: Duration = Duration::from_secs(2);
+/// Longest PROXY protocol header, bytes; fronts are asked to stay below 536. Not more than `READ_SMALL`.
+pub const MAX_PROXY_HEADER: usize = 1024;
+
 /// How long accepting pauses when the system is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -290,6 +295,8 @@ pub const PROXY_SECRET_MIN: usize = 32;
 pub const PROXY_SECRET_MAX: usize = 256;
 /// Client ports that -H may give. C: the same.
 pub const MAX_PORTS: usize = 128;
+/// Longest path of a unix socket, bytes: what the system's address holds, its end included.
+pub const MAX_SOCKET_PATH: usize = 107;
 /// The port for clients where a secret is made up and -H gives none: no privileges are needed for it.
 pub const CLIENT_PORT: u16 = 8443;
 /// The port in links where -H gives none: most proxies have it.
@@ -322,7 +329,7 @@ pub const STATS_REFUSAL: Duration = Duration::from_secs(1);
 pub const STATS_LIFETIME: Duration = Duration::from_secs(10);
 /// Connections for statistics that may wait to be accepted.
 pub const STATS_BACKLOG: i32 = 16;
-/// Networks that --stats-allow-net may give.
+/// Networks that --stats-allow-net may give, and --proxy-protocol-from.
 pub const MAX_STATS_NETS: usize = 64;
 /// Upper ends of the histograms of connect and handshake times, milliseconds: from the same city to
 /// what a deadline allows.

@@ -17,6 +17,7 @@ mod base {
     pub mod lock;
     pub mod log;
     pub mod net;
+    pub mod outgoing;
     pub mod queue;
     pub mod records;
     #[allow(unsafe_code)] // the one place
@@ -50,6 +51,7 @@ mod operator {
     pub mod files;
     pub mod links;
     pub mod load;
+    pub mod notify;
     pub mod options;
     pub mod pages;
     mod proc;

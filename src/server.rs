@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mtproxy::limits;
+use mtproxy::limits::{self, LINK_PORT};
 use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::bell::Bell;
 use crate::base::clock::{self, Every};
 use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
-use crate::base::{buffers, gauge::Gauge, log, threads};
+use crate::base::{buffers, gauge::Gauge, log, net::Listener, threads};
 use crate::door::admission::{Admission, Caps};
 use crate::door::rules::{LiveRules, Rules};
 use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
@@ -24,7 +24,9 @@ use crate::operator::files::Watch;
 use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
 use crate::operator::reload::{self, Reload};
-use crate::operator::{Fatal, links, options::Config, report::Report, start, usage::UsageFile};
+use crate::operator::{
+    Fatal, links, notify, options::Config, report::Report, start, usage::UsageFile,
+};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -38,15 +40,16 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     stats::set_served(files.served());
     let listeners = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
-    let addresses = start::addresses_of(&listeners)?;
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.address()).collect();
     let capacity = capacity::find(&demand(&config, &files));
     let sites = load::sites(&config, &files.domains, &addresses, None)?;
     let user = start::drop_privileges(&config)?;
+    start::set_way_out(&config)?;
 
     Report {
         config: &config,
         dcs: files.dcs.as_ref(),
-        addresses: &addresses,
+        listeners: &listeners,
         stats_port: port_of(&stats_sockets),
         capacity: &capacity,
         proxy_secret: files.proxy_secret.as_ref(),
@@ -56,7 +59,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         user,
     }
     .say();
-    let port = addresses.first().map_or(0, SocketAddr::port);
+    let port = addresses.first().map_or(LINK_PORT, SocketAddr::port);
     links::show_at_start(&config, &files.secrets, port);
 
     sys::block_signals();
@@ -100,9 +103,10 @@ fn demand<'a>(config: &'a Config, files: &Files) -> Demand<'a> {
     let limits = entries.filter_map(|entry| entry.limit);
     let sets = files.dcs.as_ref().map_or(0, |dcs| dcs.sets.len());
     let slots = sets * config.slots_per_set();
+    let listeners = config.ports.len() + config.listen.len() + sys::passed_descriptors().len();
     Demand {
         config,
-        slots: (slots + config.ports.len()) as u64,
+        slots: (slots + listeners) as u64,
         limited: limits.map(u64::from).sum(),
         fake_tls: !files.domains.is_empty(),
     }
@@ -194,7 +198,7 @@ fn start_pages(
 }
 
 fn start_threads(
-    listeners: &[Arc<TcpListener>],
+    listeners: &[Arc<Listener>],
     rules: &Arc<LiveRules>,
     requests: Sender<MainTask>,
     bell: Option<Arc<Bell>>,
@@ -279,9 +283,10 @@ fn serve(
 }
 
 /// Takes no more clients, lets those that are there fetch what waits for them, and sums up.
-fn stop(listeners: &[Arc<TcpListener>], rules: &Rules) {
+fn stop(listeners: &[Arc<Listener>], rules: &Rules) {
     log::event(format_args!("stopping"));
-    listeners.iter().for_each(|l| sys::shut_down_listener(l));
+    notify::say("STOPPING=1");
+    listeners.iter().for_each(|l| sys::shut_down_listener(&**l));
     closing::begin();
     rules.sets().iter().for_each(|set| set.stop());
     let drained = closing::wait(limits::STOP_DRAIN);

@@ -9,7 +9,7 @@ use crate::support::mask_site::MaskSite;
 use crate::support::own_network;
 use crate::support::proxy::{Files, Proxy};
 use crate::support::rig::SECRET;
-use crate::support::sockets::{dial, expect_closed, free_address, read_to_end, say_and_end};
+use crate::support::sockets::{dial, expect_closed, read_to_end, say_and_end};
 use crate::support::tls_client::Tls;
 use crate::support::tls_hello::Kind;
 use crate::support::tls_rig::{Mode, Served, tls_dialer};
@@ -176,12 +176,6 @@ fn leads_back(name: &'static str, port: &str, meanwhile: impl FnOnce()) {
     serve_a_client(proxy.address(), name);
     let summary = proxy.stop();
     assert_eq!(summary.count("tls_refused_not_tls"), 1, "it went round");
-}
-
-#[test]
-fn a_name_of_this_machine() {
-    let port = free_address().port().to_string();
-    leads_back("localhost", &port, || {});
 }
 
 #[test]

@@ -219,6 +219,33 @@ fn nginx_learns_who_comes() {
     }
 }
 
+/// The README's site of one's own, as it stands there: nothing about it is to be complained of.
+#[test]
+fn the_sample_of_the_readme_serves() {
+    if !are_there(&["curl"]) {
+        return;
+    }
+    let readme = include_str!("../README.md");
+    let block = readme.find("    server {\n        listen 127.0.0.1:8443 ssl");
+    let block = &readme[block.expect("the sample")..];
+    let block = &block[..block.find("\n    }\n").expect("its end") + 6];
+    // Only the port and the files are others.
+    let Some(nginx) = Site::sample(block).start() else {
+        return;
+    };
+    for mode in MODES {
+        let mask = nginx.address.to_string();
+        let arguments = ["-D", NAME, "--mask", &mask, "--mask-proxy-protocol"];
+        let served = Served::start(mode, &arguments);
+        served.wait_until_probed(NAME);
+        let said = curl(served.address(), "", &[]);
+        assert!(said.status.success(), "{}", text(&said.stderr));
+        let lines = served.proxy.lines();
+        let complains = |line: &&String| line.starts_with("warning: -D");
+        assert_eq!(lines.iter().find(complains), None);
+    }
+}
+
 /// What openssl's client does when it can't decrypt what follows a ServerHello.
 #[derive(Debug, PartialEq, Eq)]
 struct Failure {

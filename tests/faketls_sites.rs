@@ -109,8 +109,8 @@ fn a_site_that_refuses_connections() {
     }
 }
 
-/// Whatever leads back to the port that strangers come to would go round for ever. Names are looked up only
-/// after the start; they are faketls_names' affair.
+/// Whatever leads back to the port that strangers come to would go round for ever. What only a name
+/// server knows is looked up after the start, and faketls_names' affair; the hosts file is read before it.
 #[test]
 fn an_address_that_is_the_proxys_own_is_refused() {
     let secret = to_hex(&SECRET);
@@ -120,6 +120,7 @@ fn an_address_that_is_the_proxys_own_is_refused() {
         "0.0.0.0",
         "[::1]",
         "[::ffff:127.0.0.1]",
+        "localhost",
     ] {
         for by_mask in [false, true] {
             let port = free_address().port().to_string();

@@ -18,7 +18,7 @@ const TRAFFIC_PATH: &[&str] = &[
 ];
 
 /// Files and functions that may be longer, with their bound: tables, and nothing else.
-const LONGER: &[(&str, usize)] = &[("src/operator/options/table.rs", 450)];
+const LONGER: &[(&str, usize)] = &[("src/operator/options/table.rs", 500)];
 
 #[test]
 fn source_keeps_to_its_sizes() {

@@ -1,7 +1,10 @@
 //! Time: since the start for durations, since 1970 for the world.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mtproxy::limits::SUMMARY_INTERVAL;
 
 /// Since the first call; never goes back.
 pub fn running() -> Duration {
@@ -42,6 +45,27 @@ impl Every {
         let due = self.left().is_zero();
         if due {
             *self = Every::new(self.interval);
+        }
+        due
+    }
+}
+
+/// What is to be said once a minute at most.
+pub struct Rarely(AtomicU32);
+
+impl Rarely {
+    /// Not said yet.
+    pub const fn new() -> Rarely {
+        Rarely(AtomicU32::new(0))
+    }
+
+    /// Whether it is to be said now.
+    pub fn is_due(&self) -> bool {
+        let now = seconds().max(1);
+        let last = self.0.load(Ordering::Relaxed);
+        let due = last == 0 || now - last >= SUMMARY_INTERVAL.as_secs() as u32;
+        if due {
+            self.0.store(now, Ordering::Relaxed);
         }
         due
     }

@@ -2,11 +2,13 @@
 //! one it is set to what is left: a byte a second extends nothing. Calls that a stopped and continued
 //! process finds interrupted are repeated.
 
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-use super::sys;
 
 /// What is left until `deadline`; None if nothing is.
 pub fn left(deadline: Instant) -> Option<Duration> {
@@ -14,10 +16,76 @@ pub fn left(deadline: Instant) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
+/// A socket on which clients are accepted.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Where a client of a unix socket comes from: this machine.
+pub const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Listener {
+    /// Accepts a connection; None once the listener is shut down. One of a unix socket is carried as if it
+    /// were TCP's: the options of that fail, and addresses aren't known.
+    pub fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        match self {
+            Listener::Tcp(listener) => accept(listener),
+            Listener::Unix(listener) => accepted(&|| {
+                let (socket, _) = listener.accept()?;
+                Ok((OwnedFd::from(socket).into(), UNKNOWN))
+            }),
+        }
+    }
+
+    /// Where it listens; None for a unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// The address or path, for messages.
+impl Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self, self.address()) {
+            (_, Some(address)) => address.fmt(f),
+            (Listener::Unix(listener), _) => {
+                let own = listener.local_addr().ok();
+                let path = own.as_ref().and_then(|own| own.as_pathname());
+                path.unwrap_or(Path::new("a unix socket")).display().fmt(f)
+            }
+            (Listener::Tcp(_), None) => f.write_str("a socket"),
+        }
+    }
+}
+
+/// Our end of a client's connection.
+pub fn own_address(socket: &TcpStream) -> SocketAddr {
+    socket.local_addr().unwrap_or(UNKNOWN)
+}
+
 /// Accepts a connection; None once the listener is shut down.
 pub fn accept(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    accepted(&|| listener.accept())
+}
+
+fn accepted(
+    accept: &dyn Fn() -> io::Result<(TcpStream, SocketAddr)>,
+) -> io::Result<Option<(TcpStream, SocketAddr)>> {
     loop {
-        match listener.accept() {
+        match accept() {
             // The peer has gone already.
             Err(e)
                 if matches!(
@@ -100,26 +168,6 @@ pub fn write_all(socket: &TcpStream, mut parts: &mut [IoSlice]) -> io::Result<()
     Ok(())
 }
 
-/// Connects to the first of several addresses that answers, within one deadline for all: a silent
-/// address takes its share of the time only. The error is the last one.
-#[inline(never)] // as `read_before`
-pub fn dial_any(
-    addresses: &[SocketAddr],
-    source: Option<IpAddr>,
-    within: Duration,
-) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + within;
-    let mut error = ErrorKind::AddrNotAvailable.into();
-    for (to_try, address) in (1..=addresses.len() as u32).rev().zip(addresses) {
-        let Some(left) = left(deadline) else { break };
-        match sys::dial(*address, source, left / to_try) {
-            Ok(socket) => return Ok(socket),
-            Err(e) => error = e,
-        }
-    }
-    Err(error)
-}
-
 /// Addresses that the machine's hosts file gives a name, in its order.
 pub fn hosts_file(name: &str) -> Vec<IpAddr> {
     let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -157,23 +205,21 @@ pub fn is_global(ip: IpAddr) -> bool {
     }
 }
 
+/// What counts as one source. None for this machine: it may pass on connections for everybody.
+pub fn source_of(ip: IpAddr) -> Option<IpAddr> {
+    match ip.to_canonical() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
+        IpAddr::V4(ip) => Some(ip.into()),
+        IpAddr::V6(ip) => {
+            let network = ip.to_bits() & !u128::from(u64::MAX);
+            Some(Ipv6Addr::from_bits(network).into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusing_address_is_passed_over() {
-        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = listen().local_addr().unwrap();
-        let open = listen();
-        let address = open.local_addr().unwrap();
-        let dial = |addresses: &[SocketAddr]| dial_any(addresses, None, Duration::from_secs(5));
-        let socket = dial(&[closed, address]).unwrap();
-        assert_eq!(socket.peer_addr().unwrap(), address);
-        let refused = dial(&[closed]).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        assert!(dial(&[]).is_err());
-    }
 
     #[test]
     fn a_deadline_that_has_passed_is_late_whatever_waits() {

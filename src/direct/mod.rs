@@ -20,7 +20,7 @@ use mtproxy::limits::{DC_CONNECT, SUMMARY_INTERVAL};
 use mtproxy::proto::obfuscated2::{self, Offer};
 
 use crate::base::gauge::Gauge;
-use crate::base::{clock, log, net, sys};
+use crate::base::{clock, log, net, outgoing, sys};
 use crate::stats::{self, Close, DIRECT, Dials, Guest, STATS};
 use crate::stream::ClientStream;
 use table::Table;
@@ -93,7 +93,7 @@ fn connect(road: &Direct, stream: &mut ClientStream, guest: &Guest) -> Result<Co
 
 #[inline(never)] // see `connect`
 fn dial(addresses: &[SocketAddr], source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let dc = net::dial_any(addresses, source, DC_CONNECT)?;
+    let dc = outgoing::dial_any(addresses, source, DC_CONNECT)?.socket;
     dc.set_write_timeout(None)?;
     sys::set_lifetime(&dc, &sys::CLIENT_LIFETIME)?;
     Ok(dc)

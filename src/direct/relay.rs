@@ -339,8 +339,8 @@ mod tests {
         };
         let peer = client.peer_addr().unwrap();
         let guest = Guest::enter(
-            peer,
             &crate::stats::OPEN,
+            peer,
             DcId(2),
             Some(Transport::Abridged),
         );

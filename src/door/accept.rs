@@ -1,21 +1,22 @@
 //! Listeners, one thread each. Every accepted connection gets a thread of the pool and is served by the
 //! door; if it is not admitted, or no thread can be had, it is closed and counted.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use mtproxy::limits::ACCEPT_PAUSE;
 
 use super::rules::LiveRules;
-use super::serve;
+use super::{proxied, serve};
 use crate::base::gauge::Gauge;
-use crate::base::{log, net, threads};
+use crate::base::net::{Listener, UNKNOWN};
+use crate::base::{log, threads};
 use crate::stats::{CLIENTS, STATS};
 
 /// Accepts connections until the listener is shut down.
-pub fn run(listener: &TcpListener, rules: &LiveRules) {
+pub fn run(listener: &Listener, rules: &LiveRules) {
     let mut failing = false;
     loop {
-        match net::accept(listener) {
+        match listener.accept() {
             Ok(Some((socket, peer))) => {
                 failing = false;
                 admit(socket, peer, rules);
@@ -37,10 +38,19 @@ pub fn run(listener: &TcpListener, rules: &LiveRules) {
 fn admit(socket: TcpStream, peer: SocketAddr, rules: &LiveRules) {
     STATS.inbound_connections_accepted.add(1);
     let rules = rules.current();
-    let newcomer = match rules.admission.enter(socket, peer) {
+    let mut source = peer;
+    if !rules.fronts.is_empty() {
+        if !proxied::is_front(&rules.fronts, peer.ip()) {
+            return STATS.proxy_untrusted.add(1);
+        }
+        // A front has no share; its header will say whose connection this is.
+        source = UNKNOWN;
+    }
+    let mut newcomer = match rules.admission.enter(socket, source) {
         Ok(newcomer) => newcomer,
         Err(counter) => return counter.add(1),
     };
+    newcomer.peer = peer;
     let place = Gauge::enter(&CLIENTS);
     let job = move || {
         let _place = place;

@@ -9,7 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::rate::Rate;
 use crate::base::buffers::{Account, Buffer};
 use crate::base::gauge::{self, Counter, Gauge};
 use crate::base::lock::Mutex;
+use crate::base::net::source_of;
 use crate::stats::{Close, PROVEN, STATS};
 
 /// The places of connections that have proven nothing, and how many clients there may be.
@@ -98,18 +99,15 @@ struct Place {
 impl Admission {
     /// Nobody is there. `seed` is random.
     pub fn new(caps: Caps, seed: &[u8; 48]) -> Admission {
-        let table = Table {
+        let rate = Rate::new(caps.per_second);
+        let table = Mutex::new(Table {
             slots: Vec::new(),
             free: Vec::new(),
             sources: HashMap::new(),
             held: 0,
             random: Random::new(seed),
-        };
-        Admission {
-            caps,
-            rate: Rate::new(caps.per_second),
-            table: Mutex::new(table),
-        }
+        });
+        Admission { caps, rate, table }
     }
 
     /// Takes a place for a connection; the error is what counts it.
@@ -130,10 +128,8 @@ impl Admission {
             has_sent: false,
             held: 0,
         };
-        let (slot, dropped) = self
-            .table
-            .lock()
-            .admit(newcomer, self.caps.unproven as usize)?;
+        let most = self.caps.unproven as usize;
+        let (slot, dropped) = self.table.lock().admit(newcomer, most)?;
         if let Some(dropped) = dropped {
             STATS.unproven_dropped_early.add(1);
             let _ = dropped.shutdown(Shutdown::Both);
@@ -169,6 +165,26 @@ impl Newcomer {
     /// Its connection.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// It was passed on for somebody who comes from there, and counts as one of theirs from now on. An
+    /// error if it was dropped, or their share is taken.
+    pub fn comes_from(&mut self, peer: SocketAddr) -> Result<(), Close> {
+        self.peer = peer;
+        let Standing::Unproven(place) = &self.standing else {
+            return Ok(());
+        };
+        let (source, most) = (source_of(peer.ip()), place.admission.caps.unproven as usize);
+        let mut table = place.admission.table.lock();
+        if !place.is_in(&table) {
+            return Err(Close::Dropped);
+        }
+        if let Err(counter) = table.judge_source(source, most) {
+            counter.add(1);
+            return Err(Close::Dropped);
+        }
+        table.give(place.slot, source);
+        Ok(())
     }
 
     /// It has sent something. An error if it has been dropped.
@@ -258,10 +274,15 @@ impl Place {
 
     fn leave(&self) -> Result<(), Close> {
         let mut table = self.admission.table.lock();
-        let slot = table.slots.get(self.slot).and_then(Option::as_ref);
-        let is_own = slot.is_some_and(|slot| Arc::ptr_eq(&slot.socket, &self.socket));
-        let left = if is_own { table.take(self.slot) } else { None };
+        let own = self.is_in(&table).then_some(self.slot);
+        let left = own.and_then(|slot| table.take(slot));
         left.map(drop).ok_or(Close::Dropped)
+    }
+
+    /// Whether its slot is still its own.
+    fn is_in(&self, table: &Table) -> bool {
+        let slot = table.slots.get(self.slot).and_then(Option::as_ref);
+        slot.is_some_and(|slot| Arc::ptr_eq(&slot.socket, &self.socket))
     }
 }
 
@@ -284,33 +305,53 @@ impl Table {
     ) -> Result<(usize, Option<Arc<TcpStream>>), &'static Counter> {
         let victim = self.judge(&newcomer, most)?;
         let dropped = victim.and_then(|victim| self.take(victim));
-        if let Some(source) = newcomer.source.and_then(|ip| self.sources.get_mut(&ip)) {
-            source.present += 1;
-        }
+        let source = newcomer.source;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         self.slots[slot] = Some(newcomer);
+        self.give(slot, source);
         Ok((slot, dropped))
+    }
+
+    /// Whoever is in this slot, and had no source, has this one.
+    fn give(&mut self, slot: usize, ip: Option<IpAddr>) {
+        let slot = self.slots.get_mut(slot).and_then(Option::as_mut);
+        if let (Some(slot), Some(ip)) = (slot, ip) {
+            slot.source = Some(ip);
+            self.sources
+                .entry(ip)
+                .and_modify(|source| source.present += 1);
+        }
+    }
+
+    /// An error if a source is to be refused: places are scarce, and it has its share or connects too often.
+    fn judge_source(
+        &mut self,
+        source: Option<IpAddr>,
+        most: usize,
+    ) -> Result<(), &'static Counter> {
+        let is_due = source.is_none_or(|ip| self.is_due(ip, Instant::now(), most));
+        if self.present() < most / 2 {
+            return Ok(());
+        }
+        if self.of_source(source) >= SOURCE_PLACES.max(most / 16) {
+            return Err(&STATS.unproven_refused_share);
+        }
+        match is_due {
+            true => Ok(()),
+            false => Err(&STATS.unproven_refused_rate),
+        }
     }
 
     /// Whether somebody is to be dropped for a newcomer; an error if it is to be refused.
     fn judge(&mut self, newcomer: &Slot, most: usize) -> Result<Option<usize>, &'static Counter> {
-        let is_due = newcomer
-            .source
-            .is_none_or(|ip| self.is_due(ip, newcomer.since, most));
+        self.judge_source(newcomer.source, most)?;
         let half = most / 2;
         let Some(above) = self.present().checked_sub(half) else {
             return Ok(None);
         };
-        let of_source = self.of_source(newcomer.source);
-        if of_source >= SOURCE_PLACES.max(most / 16) {
-            return Err(&STATS.unproven_refused_share);
-        }
-        if !is_due {
-            return Err(&STATS.unproven_refused_rate);
-        }
         if self.draw(most - half) > above {
             return Ok(None);
         }
@@ -320,7 +361,7 @@ impl Table {
             victim = victim.max(self.rank(slot, newcomer).map(|rank| (rank, slot)));
         }
         // A newcomer has had no time to send anything.
-        let own = (false, of_source + 1, Duration::ZERO);
+        let own = (false, self.of_source(newcomer.source) + 1, Duration::ZERO);
         match victim.filter(|(rank, _)| *rank > own) {
             Some((_, slot)) => Ok(Some(slot)),
             None => Err(&STATS.unproven_refused_early),
@@ -376,18 +417,6 @@ impl Table {
     }
 }
 
-/// What counts as one source. None for this machine: it may pass on connections for everybody.
-pub fn source_of(ip: IpAddr) -> Option<IpAddr> {
-    match ip.to_canonical() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
-        IpAddr::V4(ip) => Some(ip.into()),
-        IpAddr::V6(ip) => {
-            let network = ip.to_bits() & !u128::from(u64::MAX);
-            Some(Ipv6Addr::from_bits(network).into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,6 +459,39 @@ mod tests {
             enter(&admission, "192.0.2.1"),
             &STATS.unproven_refused_share
         ));
+        drop(many);
+        assert_eq!(admission.table.lock().present(), 0);
+    }
+
+    #[test]
+    fn who_was_passed_on_counts_as_its_own_source() {
+        let admission = admission(400, 9);
+        // The front itself has no share.
+        let mut many: Vec<_> = (0..200)
+            .map(|_| enter(&admission, "127.0.0.1").ok().unwrap())
+            .collect();
+        let from = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 1);
+        for (number, newcomer) in many.iter_mut().enumerate() {
+            let share = newcomer.comes_from(from("192.0.2.1"));
+            // From half of the places on they are scarce; it connects too often before its share is full.
+            let expected = number < SOURCE_BURST as usize;
+            assert_eq!(share.is_ok(), expected, "{number}");
+            assert_eq!(newcomer.peer, from("192.0.2.1"));
+        }
+        let last = many.last_mut().unwrap();
+        assert!(last.comes_from(from("192.0.2.2")).is_ok());
+        assert!(last.prove().is_ok());
+        let victim = many.remove(0);
+        let present = |ip: &str| {
+            admission
+                .table
+                .lock()
+                .of_source(source_of(ip.parse().unwrap()))
+        };
+        assert_eq!(present("192.0.2.1"), SOURCE_BURST as usize);
+        assert_eq!(present("192.0.2.2"), 0, "a client has left");
+        drop(victim);
+        assert_eq!(present("192.0.2.1"), SOURCE_BURST as usize - 1);
         drop(many);
         assert_eq!(admission.table.lock().present(), 0);
     }

@@ -14,6 +14,7 @@ use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::transport::Transport;
 
 use super::admission::Newcomer;
+use super::proxied;
 use super::rules::Rules;
 use super::sites::Site;
 use crate::base::buffers::Buffer;
@@ -114,10 +115,14 @@ pub fn enter<'a>(
     match plain(newcomer, rules, small, &mut len, deadline) {
         Ok(Some(opened)) => opened.client(small),
         Ok(None) => {
+            proxied::warn_of_header(newcomer, &small[..len]);
             discard(newcomer, deadline, small);
             Found::Ended(Close::NoSecretFits)
         }
-        Err(reason) => Found::Ended(reason),
+        Err(reason) => {
+            proxied::warn_of_header(newcomer, &small[..len]);
+            Found::Ended(reason)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Called by the door; runs on the stranger's thread and a second one.
 
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use mtproxy::limits::{MASK_BUFFER, MASK_IDLE, MASK_LOOKUP};
@@ -44,14 +44,13 @@ fn relay(
     if tls.sites.is_own_probe(stranger.received.bytes()) {
         return;
     }
-    let ours = socket
-        .local_addr()
-        .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+    let ours = net::own_address(&socket);
     let addresses = stranger.site.addresses(ours.port(), MASK_LOOKUP);
-    let Some(mut site) = tls.sites.dial(&addresses, Some((peer, ours))) else {
+    let Some(site) = tls.sites.dial(&addresses, Some((peer, ours))) else {
         STATS.mask_unreachable.add(1);
         return;
     };
+    let mut site = site.socket;
     STATS.mask_connections.add(1);
     let _ = site.set_nodelay(true);
     for socket in [&socket, &site] {

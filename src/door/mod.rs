@@ -12,6 +12,7 @@ mod header;
 mod limited;
 mod mask;
 pub mod probe;
+pub mod proxied;
 mod rate;
 pub mod replay;
 pub mod rules;
@@ -30,9 +31,17 @@ use header::Found;
 use rules::{Fallback, Road, Rules};
 
 /// Serves one connection to its end.
-fn serve(rules: &Rules, newcomer: Newcomer) {
+fn serve(rules: &Rules, mut newcomer: Newcomer) {
+    let announced = match rules.fronts.is_empty() {
+        true => Ok(()),
+        false => proxied::identify(&mut newcomer),
+    };
     let peer = newcomer.peer;
-    if let Err(reason) = live(rules, newcomer)
+    let result = match announced {
+        Ok(()) => live(rules, newcomer),
+        Err(reason) => Err(reason.counted()),
+    };
+    if let Err(reason) = result
         && log::verbosity() > 0
     {
         let reason = reason.word();

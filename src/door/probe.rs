@@ -169,8 +169,8 @@ impl Sites {
         kind: Kind,
         random: &mut Random,
     ) -> Result<(SocketAddr, Flight, usize), Unusable> {
-        let socket = self.dial(addresses, None).ok_or(Unusable::Nothing)?;
-        let address = socket.peer_addr().map_err(|_| Unusable::Nothing)?;
+        let dialled = self.dial(addresses, None).ok_or(Unusable::Nothing)?;
+        let (socket, address) = (dialled.socket, dialled.target);
         let hello = probe::hello(&site.name, kind, &mut |bytes| random.fill(bytes));
         site.state().probe = hello.get(11..43).and_then(|r| r.try_into().ok());
         let answer = exchange(&socket, &hello);

@@ -10,6 +10,7 @@ use mtproxy::proto::secret::Secret;
 use mtproxy::proto::wire::DcId;
 
 use super::admission::Admission;
+use super::proxied::Fronts;
 use super::replay::Replays;
 use super::sites::Sites;
 use super::visitors::Visitors;
@@ -25,6 +26,8 @@ use crate::stats::{Account, OPEN};
 pub struct Rules {
     /// Who may come in.
     pub admission: Arc<Admission>,
+    /// --proxy-protocol: who passes connections on and says whose they are; empty: nobody.
+    pub fronts: Fronts,
     /// Secrets of -S; empty: everybody is let in, with raw keys.
     pub secrets: Vec<Secret>,
     /// Their accounts, in the same order.

@@ -3,7 +3,7 @@
 //! threads read it. One lock a site, held for a look; client threads wait on it for the first lookup.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use mtproxy::proto::faketls::record;
 use mtproxy::proto::proxy_protocol;
 
 use crate::base::lock::{self, Mutex};
+use crate::base::outgoing::{self, Dialled};
 use crate::base::{log, net, sys};
 
 /// All domains, in the operator's order; the first one is for strangers that name none of them.
@@ -21,6 +22,8 @@ pub struct Sites {
     pub(super) sites: Vec<Arc<Site>>,
     /// Where this server listens.
     ours: Vec<SocketAddr>,
+    /// They are all at --mask.
+    is_own_mask: bool,
     /// Connections to them begin with a PROXY protocol header.
     proxy_protocol: bool,
     /// --mask-private: name servers may lead to private addresses.
@@ -104,8 +107,8 @@ pub(super) struct State {
 pub struct LeadsBack(pub String);
 
 impl Sites {
-    /// The sites of these domains, or all at `mask`. An IP address needs no lookup. What is known of sites
-    /// `before` is kept.
+    /// The sites of these domains, or all at `mask`; what is known of sites `before` is kept. An error if one is
+    /// known to be this server.
     pub fn new(
         domains: &[Domain],
         mask: Option<&(String, u16)>,
@@ -125,9 +128,13 @@ impl Sites {
             if let Some(known) = known.find(same) {
                 return known.clone();
             }
-            let literal = host.parse::<IpAddr>().ok();
+            // What needs no name server is known at once.
+            let known = match host.parse::<IpAddr>() {
+                Ok(ip) => vec![ip],
+                Err(_) => net::hosts_file(host),
+            };
             let state = State {
-                addresses: literal.map(|ip| vec![ip]),
+                addresses: (!known.is_empty()).then_some(known),
                 model: Model::unknown(sys::random_array().map_or(0, u32::from_ne_bytes)),
                 rejection: Rejection::usual(),
                 probe: None,
@@ -144,6 +151,7 @@ impl Sites {
         let sites = Sites {
             sites: domains.iter().map(site).collect(),
             ours: ours.to_vec(),
+            is_own_mask: mask.is_some(),
             proxy_protocol,
             private,
         };
@@ -172,8 +180,15 @@ impl Sites {
         &self,
         addresses: &[SocketAddr],
         visitor: Option<(SocketAddr, SocketAddr)>,
-    ) -> Option<TcpStream> {
-        let mut socket = net::dial_any(addresses, None, SITE_CONNECT).ok()?;
+    ) -> Option<Dialled> {
+        // A web server of this machine can't be reached by way of another one.
+        let is_here = self.is_own_mask && addresses.iter().all(|to| to.ip().is_loopback());
+        let mut dialled = match is_here {
+            true => outgoing::dial_here(addresses, None, SITE_CONNECT),
+            false => outgoing::dial_any(addresses, None, SITE_CONNECT),
+        }
+        .ok()?;
+        let socket = &mut dialled.socket;
         if self.proxy_protocol {
             let (client, ours) = match visitor {
                 Some(both) => both,
@@ -182,7 +197,7 @@ impl Sites {
             let header = proxy_protocol::v2_header(client, ours);
             socket.write_all(&header).ok()?;
         }
-        Some(socket)
+        Some(dialled)
     }
 
     /// The site of the name that a hello asks for.

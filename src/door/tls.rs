@@ -8,13 +8,11 @@
 use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mtproxy::crypto::random::Random;
 use mtproxy::limits::{
     CLIENT_HANDSHAKE, FIRST_RECORD, HEADER_LEN, MAX_HELLO, MAX_HELLO_RECORDS, READ_SMALL,
-    SUMMARY_INTERVAL,
 };
 use mtproxy::proto::faketls::client_hello::{self, ClientHello, Progress, as_one_record, progress};
 use mtproxy::proto::faketls::record::{self, Deframer};
@@ -24,11 +22,13 @@ use mtproxy::proto::secret::Secret;
 use super::admission::Newcomer;
 use super::header::{Found, Opened, Received, Stranger, discard, open, plain, read_before};
 use super::limited;
+use super::proxied;
 use super::rules::{FakeTls, Rules};
 use super::sites::{Rejection, Site};
 use crate::base::buffers::{Account, Buffer};
+use crate::base::clock::{self, Rarely};
 use crate::base::gauge::Counter;
-use crate::base::{clock, log, net, sys};
+use crate::base::{log, net, sys};
 use crate::stats::{Close, STATS};
 
 /// What the phase up to our ServerHello has found.
@@ -73,6 +73,7 @@ pub fn enter<'a>(
         HelloPhase::Ended(reason) => return Found::Ended(reason),
     };
     counter.add(1);
+    proxied::warn_of_header(newcomer, received.bytes());
     match site.or(tls.sites.default()) {
         Some(site) => Found::Stranger(Stranger { site, received }),
         None => Found::Ended(Close::Masked),
@@ -214,11 +215,8 @@ fn proven_secret<'a>(
 
 /// Once a minute: somebody knows a secret and asks for a name that isn't served, as yesterday's links do.
 fn warn_of_name(name: &[u8]) {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let now = clock::seconds().max(1);
-    let last = LAST.load(Ordering::Relaxed);
-    if last == 0 || now - last >= SUMMARY_INTERVAL.as_secs() as u32 {
-        LAST.store(now, Ordering::Relaxed);
+    static WRONG: Rarely = Rarely::new();
+    if WRONG.is_due() {
         log::event(format_args!(
             "wrong_name name=\"{}\" hint=\"right secret, but -D doesn't give this name: an old link?\"",
             name.escape_ascii()

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use mtproxy::limits::{MASK_LOOK, MASK_SCARCE_IDLE, MASK_SOURCES, MASK_WAIT};
 
-use super::admission::source_of;
 use crate::base::gauge::{Gauge, Place};
 use crate::base::lock::{self, Mutex};
-use crate::base::net;
+use crate::base::net::{self, source_of};
 use crate::pair::Pair;
 use crate::stats::{STATS, STRANGERS};
 

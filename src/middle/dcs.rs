@@ -327,8 +327,9 @@ mod tests {
 
     fn link() -> Arc<Link> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        crate::middle::link::new(0, socket).0
+        let target = listener.local_addr().unwrap();
+        let socket = TcpStream::connect(target).unwrap();
+        crate::middle::link::new(0, socket, target).0
     }
 
     #[test]

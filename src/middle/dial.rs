@@ -21,6 +21,7 @@ use mtproxy::proto::secret::ProxySecret;
 
 use super::nat::NatRules;
 use crate::base::lock::Mutex;
+use crate::base::outgoing::{self, Dialled};
 use crate::base::{clock, log, net, sys};
 use crate::stats::Dials;
 
@@ -48,7 +49,7 @@ pub struct Connected {
     pub reader: FrameReader,
     pub writer: FrameWriter,
     pub target: SocketAddr,
-    /// Our end as we see it.
+    /// Our end as we, or the SOCKS5 server, see it.
     pub local: SocketAddr,
 }
 
@@ -69,6 +70,7 @@ fn connect_failure(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection_refused",
         ErrorKind::TimedOut => "connect_timeout",
+        ErrorKind::Other => "socks",
         _ => "connect",
     }
 }
@@ -94,16 +96,17 @@ impl Dialer {
         let offer = self.force_dh.then(Offer::draw).transpose();
         let offer = offer.map_err(handshake_failure)?;
         let begun = Instant::now();
-        let socket = self.connect(target).map_err(connect_failure)?;
+        let dialled = self.connect(target).map_err(connect_failure)?;
         let connected = Instant::now();
         times.connect.add(connected - begun);
-        let local = socket.local_addr().map_err(handshake_failure)?;
+        // Keys depend on it.
+        let local = dialled.local.ok_or("socks_tells_no_address")?;
         self.warn_of_nat(local, target);
         let mut handshake = Handshake {
             dialer: self,
             deadline: connected + limits::BACKEND_HANDSHAKE,
             connection: Connected {
-                socket,
+                socket: dialled.socket,
                 reader: FrameReader::new(self.checksums.crc32),
                 writer: FrameWriter::new(self.checksums.crc32),
                 target,
@@ -122,16 +125,16 @@ impl Dialer {
         Ok(connection)
     }
 
-    fn connect(&self, target: SocketAddr) -> io::Result<TcpStream> {
-        let socket = net::dial_any(&[target], self.source, limits::BACKEND_CONNECT)?;
+    fn connect(&self, target: SocketAddr) -> io::Result<Dialled> {
+        let dialled = outgoing::dial_any(&[target], self.source, limits::BACKEND_CONNECT)?;
         let lifetime = sys::Lifetime {
             idle: limits::BACKEND_KEEPALIVE,
             interval: limits::BACKEND_KEEPALIVE,
             probes: limits::BACKEND_KEEPALIVE_PROBES,
             user_timeout: limits::BACKEND_USER_TIMEOUT,
         };
-        sys::set_lifetime(&socket, &lifetime)?;
-        Ok(socket)
+        sys::set_lifetime(&dialled.socket, &lifetime)?;
+        Ok(dialled)
     }
 
     /// Once: a private address here is nearly always translated on the way, and then no handshake

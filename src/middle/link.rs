@@ -20,6 +20,8 @@ use crate::base::lock::{self, Mutex};
 pub struct Link {
     /// The connection.
     pub socket: TcpStream,
+    /// The middle proxy that it leads to.
+    pub target: SocketAddr,
     /// Clients that are pinned to it.
     pub clients: AtomicUsize,
     /// The slot that it is of.
@@ -74,10 +76,11 @@ pub struct Outgoing {
 }
 
 /// Both ends for a slot's connection that has become ready.
-pub fn new(slot: usize, socket: TcpStream) -> (Arc<Link>, Outgoing) {
+pub fn new(slot: usize, socket: TcpStream, target: SocketAddr) -> (Arc<Link>, Outgoing) {
     let (send, messages) = bounded(UPLINK_MESSAGES);
     let link = Arc::new(Link {
         socket,
+        target,
         clients: AtomicUsize::new(0),
         slot,
         has_answered: AtomicBool::new(false),
@@ -173,11 +176,6 @@ impl Link {
         self.queue().bytes
     }
 
-    /// The other side's address.
-    pub fn target(&self) -> Option<SocketAddr> {
-        self.socket.peer_addr().ok()
-    }
-
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock()
     }
@@ -222,10 +220,8 @@ mod tests {
 
     fn link() -> (Arc<Link>, Outgoing) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        new(
-            0,
-            TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
-        )
+        let target = listener.local_addr().unwrap();
+        new(0, TcpStream::connect(target).unwrap(), target)
     }
 
     fn fill(link: &Link) -> usize {

@@ -19,6 +19,7 @@ use super::nat::NatRules;
 use super::outbox::Outbox;
 use super::registry::{self, Client};
 use crate::base::buffers::{Account, Buffer};
+use crate::base::net;
 use crate::stats::{Close, Guest, STATS};
 
 /// The road through middle proxies.
@@ -53,10 +54,7 @@ impl Session {
         (outbox, obfuscated): (Outbox, bool),
         mut guest: Guest,
     ) -> Option<Session> {
-        let Ok(ours) = socket.local_addr() else {
-            guest.ended(Close::ClientLost, Some(&socket));
-            return None;
-        };
+        let ours = net::own_address(&socket);
         let Some(client) = registry::insert(socket, guest.traffic, outbox) else {
             guest.ended(Close::Stopping, None);
             return None;

@@ -84,7 +84,7 @@ fn next_wait(backoff: &mut Duration, jitter: u8) -> Duration {
 fn live(set: &Set, slot: usize, connected: Connected, ping_interval: Duration) -> bool {
     let since = Instant::now();
     let target = connected.target;
-    let (link, outgoing) = link::new(slot, connected.socket);
+    let (link, outgoing) = link::new(slot, connected.socket, target);
     let (send_end, reader_end) = bounded::<()>(0);
     let (read_link, frames) = (link.clone(), connected.reader);
     let spawned = threads::spawn(&format!("b{}.{slot}r", set.number), move || {

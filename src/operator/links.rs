@@ -17,7 +17,7 @@ use crate::operator::{Fatal, options::Config};
 /// `mtproxy link`: shows the links of a server without starting it.
 pub fn print(config: &Config) -> Result<(), Fatal> {
     let entries = access::read(config)?;
-    let port = config.ports.first().copied().unwrap_or(0);
+    let port = config.first_port().unwrap_or(0);
     show(config, &entries, port, config.qr).map_err(|e| Fatal(format!("{UNWRITTEN}: {e}")))
 }
 

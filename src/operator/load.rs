@@ -145,6 +145,7 @@ pub fn rules(config: &Config, files: Files, sites: Option<Arc<Sites>>, lasting: 
     let entries = &files.secrets.entries;
     Rules {
         admission: lasting.admission.clone(),
+        fronts: config.fronts(),
         secrets: entries.iter().map(|entry| entry.secret).collect(),
         accounts: entries.iter().map(Account::of).collect(),
         lists: files.lists,

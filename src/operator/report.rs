@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
-use crate::base::{clock, log, sys};
+use crate::base::{clock, log, net::Listener, sys};
 use crate::middle::dcs::Dcs;
 use crate::operator::files::Watch;
 use crate::operator::pages::Telegram;
@@ -19,8 +20,8 @@ pub struct Report<'a> {
     pub config: &'a Config,
     /// In middle mode.
     pub dcs: Option<&'a Dcs>,
-    /// The client ports.
-    pub addresses: &'a [SocketAddr],
+    /// Where clients are accepted.
+    pub listeners: &'a [Arc<Listener>],
     /// 0: there is none.
     pub stats_port: u16,
     pub capacity: &'a Capacity,
@@ -46,8 +47,8 @@ impl Report<'_> {
             )),
             None => log::say(format_args!("mtproxy {version}: direct mode")),
         }
-        for address in self.addresses {
-            log::say(format_args!("listening on {address}"));
+        for listener in self.listeners {
+            log::say(format_args!("listening on {listener}"));
         }
         if self.config.http_stats {
             log::say(format_args!("stats on port {}", self.stats_port));

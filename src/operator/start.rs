@@ -5,21 +5,23 @@
 //! ends the start with a sentence that names the file, port or user.
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, PipeWriter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mtproxy::formats::config_file::{self, ConfigFile};
 use mtproxy::limits::{MAX_CONFIG_FILE, STATS_BACKLOG};
 use mtproxy::proto::secret::ProxySecret;
 
-use crate::base::{log, net, sys};
+use crate::base::{log, net, net::Listener, outgoing, sys};
 use crate::direct::table::Table;
 use crate::operator::files::read_file;
-use crate::operator::options::{Config, DcOverride};
-use crate::operator::{Fatal, pages::FileFacts};
+use crate::operator::options::{Config, DcOverride, Listen};
+use crate::operator::{Fatal, notify, pages::FileFacts};
 
 /// -l, -d and --nice, before anything else: the log's file, and whom to tell that the server is ready, which
 /// then is [`ready`].
@@ -43,6 +45,7 @@ pub fn background(config: &Config) -> Result<(Option<File>, Option<PipeWriter>),
 /// Says that clients are served, and with -d leaves the terminal.
 pub fn ready(starter: Option<PipeWriter>) -> Result<(), Fatal> {
     log::say(format_args!("ready"));
+    notify::say("READY=1");
     let Some(mut starter) = starter else {
         return Ok(());
     };
@@ -122,32 +125,101 @@ pub fn table(config: &Config) -> Result<Table, Fatal> {
     })
 }
 
-/// Listens on the client ports.
-pub fn listen(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
+/// Opens all sockets for clients: those of -H and --listen, and those that the process was started with.
+pub fn listen(config: &Config) -> Result<Vec<Arc<Listener>>, Fatal> {
     let ip = match config.address {
         Some(address) => address,
         None if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
         None => Ipv4Addr::UNSPECIFIED.into(),
     };
-    let open = |address: SocketAddr| {
-        let listener = sys::listener(address, config.backlog.0 as i32)?;
-        sys::set_lifetime(&listener, &sys::CLIENT_LIFETIME)?;
-        if config.window_clamp() > 0 {
-            sys::set_window_clamp(&listener, config.window_clamp())?;
-        }
-        Ok(Arc::new(listener))
+    let mut listeners = Vec::new();
+    for fd in sys::passed_descriptors() {
+        let passed = sys::passed_listener(fd).map_err(|_| {
+            let what = "of those that this process was started with (LISTEN_FDS)";
+            Fatal(format!(
+                "descriptor {fd}, {what}, is no listening stream socket"
+            ))
+        });
+        listeners.push(passed?);
+    }
+    let ports = config
+        .ports
+        .iter()
+        .map(|port| Listen::Tcp((ip, *port).into()));
+    for place in ports.collect::<Vec<_>>().iter().chain(&config.listen) {
+        let listener = match place {
+            Listen::Tcp(address) => {
+                sys::listener(*address, config.backlog.0 as i32, config.reuse_port)
+                    .map(Listener::Tcp)
+                    .map_err(|e| cannot_listen(address, &e))
+            }
+            Listen::Unix(path) => on_path(path).map_err(|e| cannot_listen(&path.display(), &e)),
+        };
+        listeners.push(listener?);
+    }
+    for listener in &listeners {
+        set_options(listener, config).map_err(|e| cannot_listen(listener, &e))?;
+    }
+    Ok(listeners.into_iter().map(Arc::new).collect())
+}
+
+fn cannot_listen(place: &dyn Display, e: &io::Error) -> Fatal {
+    let how = match e.kind() {
+        ErrorKind::PermissionDenied => FOR_LOW_PORTS,
+        _ => "",
     };
-    let ports = config.ports.iter().map(|port| {
-        let address = SocketAddr::new(ip, *port);
-        open(address).map_err(|e: io::Error| {
-            let how = match e.kind() {
-                ErrorKind::PermissionDenied => FOR_LOW_PORTS,
-                _ => "",
-            };
-            Fatal(format!("can't listen on {address}: {e}{how}"))
-        })
-    });
-    ports.collect()
+    Fatal(format!("can't listen on {place}: {e}{how}"))
+}
+
+/// What accepted sockets inherit.
+fn set_options(listener: &Listener, config: &Config) -> io::Result<()> {
+    if let Listener::Unix(_) = listener {
+        return Ok(());
+    }
+    sys::set_lifetime(listener, &sys::CLIENT_LIFETIME)?;
+    if config.window_clamp() > 0 {
+        sys::set_window_clamp(listener, config.window_clamp())?;
+    }
+    Ok(())
+}
+
+/// A unix socket that everybody on this machine may connect to who may enter its directory, as with a port.
+/// One that an earlier run has left behind is replaced.
+fn on_path(path: &Path) -> io::Result<Listener> {
+    let left_behind = || {
+        let answer = UnixStream::connect(path);
+        answer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    };
+    let listener = match UnixListener::bind(path) {
+        Err(e) if e.kind() == ErrorKind::AddrInUse && left_behind() => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(Listener::Unix(listener))
+}
+
+/// --socks5 and --fwmark: how connections to the outside are made from now on. To be called as the user that
+/// makes them.
+pub fn set_way_out(config: &Config) -> Result<(), Fatal> {
+    if config.mark > 0 {
+        sys::set_mark(config.mark).map_err(|e| {
+            Fatal(format!(
+                "--fwmark: this process may not mark connections: {e}; give it CAP_NET_ADMIN, in a unit \
+                 AmbientCapabilities=CAP_NET_ADMIN with User=, or start it as root with -u root"
+            ))
+        })?;
+    }
+    let Some(flag) = &config.socks5 else {
+        return Ok(());
+    };
+    let flag = Box::leak(Box::new(flag.clone()));
+    match outgoing::go_through(flag) {
+        true => Ok(()),
+        false => Err(Fatal(format!("--socks5: can't resolve {}", flag.server.0))),
+    }
 }
 
 /// What gives the right to a port below 1024.
@@ -184,9 +256,9 @@ pub fn bind_stats(config: &Config) -> Result<Vec<Arc<TcpListener>>, Fatal> {
 
 /// 127.0.0.1, and ::1 if the machine has it.
 fn on_this_machine(port: u16) -> io::Result<Vec<TcpListener>> {
-    let v4 = sys::listener((Ipv4Addr::LOCALHOST, port).into(), STATS_BACKLOG)?;
+    let v4 = sys::listener((Ipv4Addr::LOCALHOST, port).into(), STATS_BACKLOG, false)?;
     let port = v4.local_addr()?.port();
-    match sys::listener((Ipv6Addr::LOCALHOST, port).into(), STATS_BACKLOG) {
+    match sys::listener((Ipv6Addr::LOCALHOST, port).into(), STATS_BACKLOG, false) {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(e) if e.kind() == ErrorKind::AddrInUse => Err(e),
         Err(_) => Ok(vec![v4]),
@@ -194,18 +266,11 @@ fn on_this_machine(port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 fn on_all_addresses(port: u16) -> io::Result<TcpListener> {
-    let on = |address: SocketAddr| sys::listener(address, STATS_BACKLOG);
+    let on = |address: SocketAddr| sys::listener(address, STATS_BACKLOG, false);
     on((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|e| match e.kind() {
         ErrorKind::AddrInUse => Err(e),
         _ => on((Ipv4Addr::UNSPECIFIED, port).into()),
     })
-}
-
-/// The addresses of these listeners, with the ports that the kernel chose.
-pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, Fatal> {
-    let address = |listener: &Arc<TcpListener>| listener.local_addr();
-    let addresses: io::Result<_> = listeners.iter().map(address).collect();
-    addresses.map_err(|e| Fatal(format!("can't tell a socket's address: {e}")))
 }
 
 /// If started as root, becomes the user of -u, or without -u mtproxy or nobody, and says whom. Stays root if

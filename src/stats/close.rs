@@ -62,6 +62,7 @@ close_reasons! {
     SecretExpired secret_expired: "the secret has expired",
     AddressRefused address_refused: "a list refuses its address; read and discarded until the deadline" refusal,
     Drained drained: "a reload had removed its secret or its middle proxies",
+    ProxyHeader proxy_header: "no PROXY protocol header within its deadline, or a malformed one" refusal,
 }
 
 impl Close {

@@ -12,7 +12,7 @@ mod traffic;
 use std::fmt::Write;
 
 use crate::base::gauge::{Counter, Gauge};
-use crate::base::threads;
+use crate::base::{outgoing, threads};
 
 pub use account::{Account, OPEN, REFUSALS, accounts, until_expiry};
 pub use close::Close;
@@ -44,6 +44,8 @@ macro_rules! counters {
             );)*
             let panics = "thread_panics\nthreads that ended by a bug; each cost one connection";
             add(&mut rows, panics, threads::PANICS.value());
+            let socks = "socks_failures\nconnections that the SOCKS5 server of --socks5 failed to make";
+            add(&mut rows, socks, outgoing::FAILURES.value());
             rows
         }
     };
@@ -112,6 +114,7 @@ counters! {
     tls_refused_address: "strangers: a hello from an address that a list refuses" refusal "address",
     reloads: "reloads that were applied",
     reload_failures: "reloads that found a mistake and changed nothing",
+    proxy_untrusted: "connections refused with --proxy-protocol: not from a trusted front" refusal "untrusted_front",
 }
 
 gauges! {

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod random;
 pub mod rig;
 pub mod rpc;
+pub mod servers;
 pub mod service;
 pub mod sockets;
 pub mod tls_client;

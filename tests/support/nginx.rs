@@ -26,6 +26,8 @@ pub struct Site<'a> {
     pub key: &'a [&'a str],
     /// Files that it serves, by name.
     pub pages: &'a [(&'a str, &'a [u8])],
+    /// In place of its server block one that was written for other ports and files.
+    pub sample: Option<&'a str>,
 }
 
 pub const EC_KEY: [&str; 3] = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
@@ -39,6 +41,7 @@ impl Default for Site<'_> {
             listen: "",
             key: &EC_KEY,
             pages: &[("index.html", b"<p>nothing to see here</p>\n")],
+            sample: None,
         }
     }
 }
@@ -50,6 +53,14 @@ pub struct Nginx {
 }
 
 impl Site<'_> {
+    /// Of this server block, but for its port, name and files.
+    pub fn sample(block: &str) -> Site<'_> {
+        Site {
+            sample: Some(block),
+            ..Site::default()
+        }
+    }
+
     /// None when a program is missing.
     pub fn start(&self) -> Option<Nginx> {
         if !are_there(&["openssl", "nginx"]) {
@@ -90,14 +101,27 @@ impl Site<'_> {
             .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
             .collect();
         let (protocols, directives, listen) = (self.protocols, self.directives, self.listen);
+        let server = match self.sample {
+            None => format!(
+                "server {{\n listen {address} ssl {listen};\n server_name {NAME};\n root {directory};\n\
+                 ssl_certificate {directory}/certificate;\n ssl_certificate_key {directory}/key;\n\
+                 ssl_protocols {protocols};\n {directives}\n}}\n"
+            ),
+            Some(block) => block
+                .replace("127.0.0.1:8443", &address.to_string())
+                .replace("www.example.org;", &format!("{NAME}; root {directory};"))
+                .replace(
+                    "/etc/ssl/www.example.org.pem",
+                    &format!("{directory}/certificate"),
+                )
+                .replace("/etc/ssl/www.example.org.key", &format!("{directory}/key")),
+        };
         // One process, so that it ends with the one that was started.
         format!(
             "daemon off; master_process off; pid {directory}/pid; error_log stderr notice;\n\
              events {{ worker_connections 512; }}\n\
              http {{\n{temporary}access_log {directory}/access;\n\
-             server {{\n listen {address} ssl {listen};\n server_name {NAME};\n root {directory};\n\
-             ssl_certificate {directory}/certificate;\n ssl_certificate_key {directory}/key;\n\
-             ssl_protocols {protocols};\n {directives}\n}}\n}}\n"
+             {server}}}\n"
         )
     }
 }

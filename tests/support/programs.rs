@@ -3,6 +3,7 @@
 use super::wait::{PATIENCE, joined, until, until_within};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
@@ -12,7 +13,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -22,6 +23,11 @@ const PACKAGES: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("md5sum", "coreutils"),
     ("prlimit", "util-linux"),
+    ("haproxy", "haproxy"),
+    ("microsocks", "microsocks"),
+    ("danted", "dante-server"),
+    ("systemd-socket-activate", "systemd"),
+    ("id", "coreutils"),
 ];
 
 /// Whether all of these programs can be run; says which can't.
@@ -29,6 +35,27 @@ pub fn are_there(programs: &[&str]) -> bool {
     // Whatever it makes of that: it is there.
     let is_there = |program: &&str| run(program, &["--version"], b"").is_some();
     programs.iter().all(is_there)
+}
+
+/// Whether a server is missing, which asking for its version might start; says so.
+pub fn missing(program: &str) -> bool {
+    let mut places = std::env::var("PATH").unwrap_or_default();
+    places += ":/usr/sbin:/sbin";
+    let is_there = places
+        .split(':')
+        .any(|place| Path::new(place).join(program).exists());
+    if !is_there {
+        say_missing(program);
+    }
+    !is_there
+}
+
+fn say_missing(program: &str) {
+    let package = PACKAGES.iter().find(|(name, _)| *name == program);
+    let (_, package) = package.unwrap_or_else(|| panic!("{program} is missing"));
+    not_tested(&format!(
+        "{program} is missing, install Debian's package {package}"
+    ));
 }
 
 /// Not by eprintln, which is only shown of tests that fail.
@@ -56,11 +83,7 @@ pub fn output(command: &mut Command, input: &[u8]) -> Option<Output> {
         .spawn();
     let mut child = match started {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let package = PACKAGES.iter().find(|(name, _)| *name == program);
-            let (_, package) = package.unwrap_or_else(|| panic!("{program} is missing"));
-            not_tested(&format!(
-                "{program} is missing, install Debian's package {package}"
-            ));
+            say_missing(&program);
             return None;
         }
         child => child.unwrap_or_else(|error| panic!("{program}: {error}")),

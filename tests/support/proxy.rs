@@ -93,7 +93,13 @@ impl Proxy {
         command
             .arg(inner.get_program())
             .args(inner.get_args())
-            .args(arguments);
+            .args(arguments)
+            .stdin(Stdio::null());
+        Proxy::running(Run::started(command))
+    }
+
+    /// With a command of the test's own, of which only the standard outputs are set.
+    pub fn start_by(command: Command) -> Proxy {
         Proxy::running(Run::started(command))
     }
 
@@ -103,7 +109,8 @@ impl Proxy {
         let addresses = lines
             .iter()
             .filter_map(|line| line.strip_prefix("listening on "))
-            .map(parse_address);
+            // The path of a unix socket is none.
+            .filter_map(|text| text.parse().ok());
         Proxy {
             addresses: addresses.collect(),
             run,
@@ -285,7 +292,7 @@ struct Log {
 impl Run {
     fn spawn<T: AsRef<OsStr>>(arguments: &[T]) -> Run {
         let mut command = program();
-        command.args(arguments);
+        command.args(arguments).stdin(Stdio::null());
         Run::started(command)
     }
 
@@ -293,7 +300,6 @@ impl Run {
         file_limit();
         let files = Files::new();
         command
-            .stdin(Stdio::null())
             .stdout(File::create(files.path("output")).expect("a file for its output"))
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the proxy");
@@ -354,11 +360,6 @@ pub fn program() -> Command {
             command
         }
     }
-}
-
-fn parse_address(text: &str) -> SocketAddr {
-    text.parse()
-        .unwrap_or_else(|_| panic!("no address: {text}"))
 }
 
 /// A directory of its own for a test's files, gone with it.

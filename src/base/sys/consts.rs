@@ -18,6 +18,7 @@ compile_error!("the kernel's numbers are not known for this processor: see src/b
 #[cfg(all(target_pointer_width = "32", target_env = "gnu"))]
 compile_error!("on 32-bit machines build with musl");
 
+pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const CLOEXEC: i32 = 0o2_000_000;
@@ -38,6 +39,9 @@ pub const MSG_NOSIGNAL: i32 = 0x4000;
 pub const RLIMIT_CORE: i32 = 4;
 pub const PR_SET_DUMPABLE: i32 = 4;
 pub const F_GETFD: i32 = 1;
+pub const F_SETFD: i32 = 2;
+pub const FD_CLOEXEC: i32 = 1;
+pub const SO_MARK: i32 = 36;
 pub const SIGHUP: i32 = 1;
 pub const SIGINT: i32 = 2;
 pub const SIGPIPE: i32 = 13;
@@ -54,6 +58,10 @@ pub const SOL_SOCKET: i32 = if MIPS { 0xffff } else { 1 };
 pub const SO_REUSEADDR: i32 = if MIPS { 4 } else { 2 };
 pub const SO_RCVBUF: i32 = if MIPS { 4098 } else { 8 };
 pub const SO_KEEPALIVE: i32 = if MIPS { 8 } else { 9 };
+pub const SO_TYPE: i32 = if MIPS { 0x1008 } else { 3 };
+pub const SO_REUSEPORT: i32 = if MIPS { 0x200 } else { 15 };
+pub const SO_ACCEPTCONN: i32 = if MIPS { 0x1009 } else { 30 };
+pub const SO_DOMAIN: i32 = if MIPS { 0x1029 } else { 39 };
 pub const SOCK_STREAM: i32 = if MIPS { 2 } else { 1 };
 pub const RLIMIT_NOFILE: i32 = if MIPS { 5 } else { 7 };
 pub const RLIMIT_NPROC: i32 = if MIPS { 8 } else { 6 };

@@ -17,12 +17,13 @@ mod socket;
 pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};
 pub use process::{
-    Resource, add_niceness, become_user, daemonize, is_root, leave_terminal, raise_limit,
+    Resource, add_niceness, become_user, daemonize, is_root, leave_terminal, passed_descriptors,
+    raise_limit,
 };
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
-    CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, reset, send_now, set_lifetime,
-    set_window_clamp, shut_down_listener, silence, unconfirmed,
+    CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,
+    set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence, unconfirmed,
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which

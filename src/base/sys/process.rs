@@ -3,8 +3,10 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::OnceLock;
 
 use mtproxy::proto::wire::decimal;
 
@@ -129,6 +131,21 @@ pub fn raise_limit(resource: Resource) -> io::Result<u64> {
         check(setrlimit(resource as c_int, &limit))?;
     }
     Ok(limit.soft)
+}
+
+/// Descriptors that whoever started this process has opened for it (systemd's socket activation: the
+/// environment says which process they are for, and how many there are from 3 on). To be asked for the first
+/// time before -d makes it another process.
+pub fn passed_descriptors() -> Range<c_int> {
+    static COUNT: OnceLock<c_int> = OnceLock::new();
+    3..3 + *COUNT.get_or_init(passed_count)
+}
+
+fn passed_count() -> c_int {
+    let number = |name| decimal::<u16>(std::env::var(name).ok()?.as_bytes());
+    let is_ours =
+        std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    number("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0).into()
 }
 
 /// Whether this process may do everything.

@@ -3,14 +3,16 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mtproxy::limits;
 
 use super::consts::*;
+use crate::base::net::Listener;
 
 /// msghdr. Both counts are narrower in musl, with padding where the upper half is here.
 #[repr(C)]
@@ -35,6 +37,7 @@ unsafe extern "C" {
     fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
     fn shutdown(fd: c_int, how: c_int) -> c_int;
     fn ioctl(fd: c_int, request: usize, ...) -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
 }
 
 fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -96,9 +99,13 @@ pub fn bound(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A listening socket. On `[::]` it takes IPv4 clients as well.
-pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+/// `share`: other processes of this user may listen there, too, and each gets its part of the clients.
+pub fn listener(address: SocketAddr, backlog: i32, share: bool) -> io::Result<TcpListener> {
     let fd = stream_socket(address)?;
     set_option(&fd, SOL_SOCKET, SO_REUSEADDR, 1)?;
+    if share {
+        set_option(&fd, SOL_SOCKET, SO_REUSEPORT, 1)?;
+    }
     if address.is_ipv6() {
         set_option(&fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)?;
     }
@@ -109,9 +116,59 @@ pub fn listener(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 }
 
 /// Makes a listener's blocked accept fail, now and from now on.
-pub fn shut_down_listener(listener: &TcpListener) {
+pub fn shut_down_listener(listener: &impl AsFd) {
     // SAFETY: no pointers.
-    unsafe { shutdown(listener.as_raw_fd(), SHUT_RD) };
+    unsafe { shutdown(listener.as_fd().as_raw_fd(), SHUT_RD) };
+}
+
+/// A socket that whoever started this process has opened, if it is a listening stream socket; it doesn't
+/// outlive an exec. To be called once for each descriptor of [`super::passed_descriptors`].
+pub fn passed_listener(fd: c_int) -> io::Result<Listener> {
+    let option = |name| {
+        let (mut value, mut len): (c_int, u32) = (0, 4);
+        // SAFETY: the option is an int, and both pointers are to live variables.
+        let got = unsafe {
+            getsockopt(
+                fd,
+                SOL_SOCKET,
+                name,
+                ptr::from_mut(&mut value).cast(),
+                &mut len,
+            )
+        };
+        check(got).map(|_| value)
+    };
+    if option(SO_TYPE)? != SOCK_STREAM || option(SO_ACCEPTCONN)? == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let domain = option(SO_DOMAIN)?;
+    // SAFETY: no pointers; it is open, it was opened for this process, and nothing else here owns it.
+    let fd = unsafe {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        OwnedFd::from_raw_fd(fd)
+    };
+    let listener = match u16::try_from(domain) {
+        Ok(AF_INET | AF_INET6) => Listener::Tcp(fd.into()),
+        Ok(AF_UNIX) => Listener::Unix(fd.into()),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    match &listener {
+        Listener::Tcp(socket) => socket.set_nonblocking(false)?,
+        Listener::Unix(socket) => socket.set_nonblocking(false)?,
+    }
+    Ok(listener)
+}
+
+/// The mark of connections that are dialled; 0: none.
+static MARK: AtomicU32 = AtomicU32::new(0);
+
+/// Marks connections that are dialled from now on, for the system's routing. An error if this process may
+/// not.
+pub fn set_mark(mark: u32) -> io::Result<()> {
+    let probe = stream_socket((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    set_option(&probe, SOL_SOCKET, SO_MARK, mark)?;
+    MARK.store(mark, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Connects from `source`, if given, within `timeout`; also the socket's write timeout from then on.
@@ -121,6 +178,10 @@ pub fn dial(
     timeout: Duration,
 ) -> io::Result<TcpStream> {
     let fd = stream_socket(target)?;
+    let mark = MARK.load(Ordering::Relaxed);
+    if mark > 0 {
+        set_option(&fd, SOL_SOCKET, SO_MARK, mark)?;
+    }
     if let Some(source) = source.filter(|source| source.is_ipv4() == target.is_ipv4()) {
         // Else the port is chosen now, when the target that could share it isn't known. Old kernels
         // don't have it.
@@ -242,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_listener_takes_both_families_and_a_dialled_socket_reaches_it() {
-        let listener = listener("[::]:0".parse().unwrap(), 4).unwrap();
+        let listener = listener("[::]:0".parse().unwrap(), 4, false).unwrap();
         let port = listener.local_addr().unwrap().port();
         for ip in ["127.0.0.1", "::1"] {
             let target = SocketAddr::new(ip.parse().unwrap(), port);
@@ -257,10 +318,10 @@ mod tests {
 
     #[test]
     fn a_full_socket_takes_nothing_and_does_not_block() {
-        let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
+        let listener = listener("127.0.0.1:0".parse().unwrap(), 4, false).unwrap();
         let ours = dial(
             listener.local_addr().unwrap(),
-            Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            Some(Ipv4Addr::LOCALHOST.into()),
             Duration::from_secs(3),
         )
         .unwrap();
@@ -280,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_shut_down_stops_accepting() {
-        let listener = listener("127.0.0.1:0".parse().unwrap(), 4).unwrap();
+        let listener = listener("127.0.0.1:0".parse().unwrap(), 4, false).unwrap();
         shut_down_listener(&listener);
         assert!(listener.accept().is_err());
     }

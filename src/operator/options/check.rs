@@ -18,7 +18,8 @@ const FAKE_TLS: &[&str] = &[
 
 /// `run`, with a port where none is needed: a secret is made up, and 443 would take privileges.
 pub fn run(mut config: Config) -> Result<Command, UsageError> {
-    if config.ports.is_empty() && config.is_direct() && !config.has_secrets() {
+    let listens = config.first_port().is_some() || config.listens_elsewhere();
+    if !listens && config.is_direct() && !config.has_secrets() {
         config.ports.push(CLIENT_PORT);
     }
     let text = if config.qr {
@@ -28,7 +29,7 @@ pub fn run(mut config: Config) -> Result<Command, UsageError> {
     } else if config.ad_tag.is_some() && config.is_direct() {
         "-P/--proxy-tag: only middle proxies show a sponsored channel: it needs a configuration \
          file and goes without --direct"
-    } else if config.ports.is_empty() {
+    } else if !listens && config.ports.is_empty() {
         "-H/--http-ports: expected at least one port for clients, for example -H 443"
     } else {
         check_both(&config)?;
@@ -42,12 +43,12 @@ pub fn run(mut config: Config) -> Result<Command, UsageError> {
 
 /// `link`, which shows what `run` with the same flags would serve.
 pub fn link(mut config: Config) -> Result<Command, UsageError> {
-    if config.ports.is_empty() {
+    if config.first_port().is_none() {
         config.ports.push(LINK_PORT);
     }
     let text = if !config.has_secrets() {
         "link: expected the secret of the proxy, -S SECRET or --secret-file FILE"
-    } else if config.ports.first() == Some(&0) {
+    } else if config.first_port() == Some(0) {
         "link: expected the port of the proxy, got -H 0"
     } else {
         check_both(&config)?;
@@ -66,6 +67,8 @@ fn check_both(config: &Config) -> Result<(), UsageError> {
     } else if config.mask_proxy_protocol && config.mask.is_none() {
         "--mask-proxy-protocol: goes with --mask: only a server that is set up for this header \
          can be sent it"
+    } else if !config.proxy_protocol && !config.fronts.is_empty() {
+        "--proxy-protocol-from: expected --proxy-protocol too"
     } else if !config.http_stats && !config.stats_nets.is_empty() {
         "--stats-allow-net: expected --http-stats too, with -p"
     } else if config.http_stats && config.stats_ports.is_none() {
@@ -162,6 +165,21 @@ mod tests {
         ] {
             assert!(!try_run(line).unwrap().is_open(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_place_to_listen_is_as_good_as_a_port() {
+        for (flags, ports, first) in [
+            ("--listen 127.0.0.1:9", vec![], Some(9)),
+            ("--listen /s", vec![], None),
+            ("--listen /s --listen [::1]:9 -H 7", vec![7], Some(7)),
+        ] {
+            for secret in ["", &format!("-S {A}")] {
+                let config = try_run(&format!("{flags} {secret}")).unwrap();
+                assert_eq!((config.first_port(), config.ports), (first, ports.clone()));
+            }
+        }
+        assert!(try_run(&format!("-S {A}")).is_err());
     }
 
     #[test]

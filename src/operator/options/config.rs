@@ -4,6 +4,8 @@
 //! The rows of `table` fill a [`Config`] in place; `check` holds it to the rules that involve several flags.
 //! Fields are kept as they were given, and what follows from several of them is a method.
 
+use crate::base::outgoing::Socks5;
+use crate::base::sys;
 use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
@@ -11,7 +13,7 @@ use mtproxy::limits;
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +45,18 @@ pub struct Config {
     pub ipv6: bool,
     /// --address: listen here; an IPv6 one if there is `ipv6` too.
     pub address: Option<IpAddr>,
+    /// --listen, in the order given.
+    pub listen: Vec<Listen>,
+    /// --reuse-port
+    pub reuse_port: bool,
+    /// --proxy-protocol: connections begin with a header that says whose they are.
+    pub proxy_protocol: bool,
+    /// --proxy-protocol-from; then there is `proxy_protocol`. See [`Config::fronts`].
+    pub fronts: Vec<Network>,
+    /// --socks5
+    pub socks5: Option<Socks5>,
+    /// --fwmark; 0: none.
+    pub mark: u32,
     /// --source. See [`Config::source`].
     pub source: Option<IpAddr>,
     /// -S: at most 16, no secret and no label twice, in the order given.
@@ -170,6 +184,34 @@ impl Config {
         self.aes_pwd.as_deref().unwrap_or(Path::new("secret"))
     }
 
+    /// The first port for clients, -H before --listen; None if all there are is unix sockets or sockets that
+    /// the process was started with.
+    pub fn first_port(&self) -> Option<u16> {
+        let listened = self.listen.iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(address.port()),
+            Listen::Unix(_) => None,
+        });
+        self.ports.first().copied().or(listened)
+    }
+
+    /// Whether clients are accepted on other sockets than those of ports.
+    pub fn listens_elsewhere(&self) -> bool {
+        !self.listen.is_empty() || !sys::passed_descriptors().is_empty()
+    }
+
+    /// Who says where connections come from: --proxy-protocol-from, or this machine and private networks;
+    /// nobody without --proxy-protocol.
+    pub fn fronts(&self) -> Vec<Network> {
+        match (self.proxy_protocol, self.fronts.is_empty()) {
+            (false, _) => Vec::new(),
+            (true, false) => self.fronts.clone(),
+            (true, true) => NEAR
+                .iter()
+                .filter_map(|text| Network::parse(text))
+                .collect(),
+        }
+    }
+
     /// Where connections to Telegram come from: --source, or --address unless only this machine is reached
     /// from there. C: --address.
     pub fn source(&self) -> Option<IpAddr> {
@@ -226,6 +268,23 @@ impl Config {
         };
         self.window_clamp.unwrap_or(default)
     }
+}
+
+/// Loopback and private networks (RFC 1918, RFC 4193).
+const NEAR: [&str; 6] = [
+    "127.0.0.0/8",
+    "::1",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fc00::/7",
+];
+
+/// --listen
+#[derive(Debug, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }
 
 /// --dc-override: the id as clients ask for it, negative for media and never 0; a name, or an IP address

@@ -20,7 +20,7 @@ mod values;
 
 pub use check::needs_domain;
 use config::Setting;
-pub use config::{Command, Config, DcOverride, UsageError};
+pub use config::{Command, Config, DcOverride, Listen, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -662,7 +662,7 @@ mod tests {
             ("--http", "--http may mean --http-ports or --http-stats"),
             (
                 "--p 1",
-                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links or --proxy-config",
+                "--p may mean --proxy-tag or --ping-interval or --port or --prefer-ipv6 or --print-links or --proxy-config or --proxy-protocol or --proxy-protocol-from",
             ),
         ]);
         // A whole name is never ambiguous, and every name finds its own row.

@@ -210,6 +210,12 @@ pub const FLAGS: &[Flag] = &[
         apply: Value(|config, text| set(&mut config.drain.0, number(text, 0..=MAX_DRAIN))),
     },
     Flag {
+        spelling: "--fwmark N",
+        help: "mark connections to Telegram, to the SOCKS5 server and to sites with this number, for the \
+               system's routing (ip rule); the user that the server runs as needs CAP_NET_ADMIN",
+        apply: Value(|config, text| set(&mut config.mark, values::mark(text))),
+    },
+    Flag {
         spelling: "--http-stats",
         help: "serve /stats and /metrics over HTTP on the port of -p, to this machine only",
         apply: Alone(|config| config.http_stats = true),
@@ -225,6 +231,12 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--ip-blocklist FILE",
         help: "don't serve clients whose addresses this file lists, written as for --ip-allowlist",
         apply: Value(|config, text| set(&mut config.blocked, values::file(text))),
+    },
+    Flag {
+        spelling: "--listen IP:PORT",
+        help: "listen for clients here, besides -H: IPv6 in brackets ([::] takes IPv4 too), or the path of a \
+               unix socket; repeatable",
+        apply: Value(|config, text| values::listen(&mut config.listen, text)),
     },
     Flag {
         spelling: "--mask HOST:PORT",
@@ -317,9 +329,27 @@ pub const FLAGS: &[Flag] = &[
         apply: Value(|config, text| set(&mut config.config_file, values::file(text))),
     },
     Flag {
+        spelling: "--proxy-protocol",
+        help: "a load balancer in front says whose each connection is, in a PROXY protocol header of \
+               version 1 or 2; connections without it are closed",
+        apply: Alone(|config| config.proxy_protocol = true),
+    },
+    Flag {
+        spelling: "--proxy-protocol-from NET",
+        help: "believe it from this address or network only (default: this machine and private networks); \
+               repeatable; others are closed",
+        apply: Value(|config, text| values::network(&mut config.fronts, text)),
+    },
+    Flag {
         spelling: "--qr",
         help: "only for link: show a QR code of the first link too",
         apply: Alone(|config| config.qr = true),
+    },
+    Flag {
+        spelling: "--reuse-port",
+        help: "several processes of this user may listen on the same ports, and share the clients \
+               (SO_REUSEPORT)",
+        apply: Alone(|config| config.reuse_port = true),
     },
     Flag {
         spelling: "--secret-file FILE",
@@ -330,6 +360,12 @@ pub const FLAGS: &[Flag] = &[
         spelling: "--server HOST",
         help: "the name or address that links show (default: this machine's public address)",
         apply: Value(|config, text| set(&mut config.server, values::server(text))),
+    },
+    Flag {
+        spelling: "--socks5 [USER:PASSWORD@]HOST:PORT",
+        help: "reach Telegram and the sites of -D through this SOCKS5 server; middle mode wants one that tells \
+               where its connections come from",
+        apply: Value(|config, text| set(&mut config.socks5, values::socks5(text))),
     },
     Flag {
         spelling: "--source IP",

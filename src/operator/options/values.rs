@@ -4,14 +4,15 @@
 //! The C proxy reads wrong numbers as 0 or cuts them off, and knows -D without a port; `HOST:PORT` and
 //! `[v6]:PORT` are as its fork teleproxy takes them.
 
-use super::config::DcOverride;
+use super::config::{DcOverride, Listen};
+use crate::base::outgoing::Socks5;
 use crate::door::sites::Domain;
 use mtproxy::formats::allowance;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
 use mtproxy::limits::{
-    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_STATS_NETS,
-    MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
+    MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_SOCKET_PATH,
+    MAX_STATS_NETS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
 };
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,6 +71,50 @@ pub fn client_ports(ports: &mut Vec<u16>, text: &str) -> Result<(), Wrong> {
         add(ports, MAX_PORTS, "ports", port)?;
     }
     Ok(())
+}
+
+/// --listen
+pub fn listen(places: &mut Vec<Listen>, text: &str) -> Result<(), Wrong> {
+    let place = match text.starts_with('/') {
+        true => (text.len() <= MAX_SOCKET_PATH).then(|| Listen::Unix(text.into())),
+        false => text.parse().ok().map(Listen::Tcp),
+    };
+    let what = "IP:PORT, [IPV6]:PORT, or a path that begins with / and has 107 bytes at most";
+    let place = expect(place, what)?;
+    if places.contains(&place) {
+        return Err(Wrong::Expected(format!("{text} only once")));
+    }
+    add(places, MAX_PORTS, "places to listen", place)
+}
+
+/// --fwmark, in C's notation.
+pub fn mark(text: &str) -> Result<u32, Wrong> {
+    let value = match text.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
+        _ => decimal(text.as_bytes()),
+    };
+    expect(
+        value.filter(|mark| *mark > 0),
+        "a number above 0, decimal or 0x",
+    )
+}
+
+/// --socks5
+pub fn socks5(text: &str) -> Result<Socks5, Wrong> {
+    let (login, place) = match text.rsplit_once('@') {
+        Some((login, place)) => (Some(login.split_once(':').unwrap_or_default()), place),
+        None => (None, text),
+    };
+    let fits = |part: &str| (1..=255).contains(&part.len());
+    let is_right = login.is_none_or(|(name, password)| fits(name) && fits(password));
+    let server = host_port(place).filter(|_| is_right);
+    // Part of it may be a password.
+    let what = "expected [USER:PASSWORD@]HOST:PORT, user and password of 1 to 255 bytes, IPv6 \
+                addresses in brackets";
+    Ok(Socks5 {
+        server: server.ok_or_else(|| Wrong::Hidden(what.into()))?,
+        login: login.map(|(name, password)| (name.into(), password.into())),
+    })
 }
 
 /// -p
@@ -244,7 +289,7 @@ pub fn nat_rule(rules: &mut Vec<(Ipv4Addr, Ipv4Addr)>, text: &str) -> Result<(),
     add(rules, MAX_NAT_RULES, "rules", rule)
 }
 
-/// --stats-allow-net
+/// --stats-allow-net, --proxy-protocol-from
 pub fn network(networks: &mut Vec<Network>, text: &str) -> Result<(), Wrong> {
     let what = "an IP address or a network, as in 10.0.0.0/8";
     let network = expect(Network::parse(text), what)?;
@@ -318,6 +363,101 @@ mod tests {
             let wanted = format!("{label}: expected {what}, got {value:?}");
             assert_eq!(error, UsageError::new(wanted));
         }
+    }
+
+    #[test]
+    fn places_to_listen_and_ways_out() {
+        let found = config("--listen 127.0.0.1:8443 --listen [::1]:0 --listen /run/mtproxy.sock");
+        let tcp = |text: &str| Listen::Tcp(text.parse().unwrap());
+        let wanted = [
+            tcp("127.0.0.1:8443"),
+            tcp("[::1]:0"),
+            Listen::Unix("/run/mtproxy.sock".into()),
+        ];
+        assert_eq!(found.listen, wanted);
+        let what = "IP:PORT, [IPV6]:PORT, or a path that begins with / and has 107 bytes at most";
+        let long = format!("/{}", "a".repeat(107));
+        let wrong = [
+            "8443",
+            "127.0.0.1",
+            "::1:443",
+            "localhost:443",
+            "run/socket",
+            "",
+            &long,
+        ];
+        assert_wrong("--listen", "--listen", what, &wrong);
+        let twice = "--listen /a --listen /a";
+        let error = try_run(&format!("-H 1 -S {A} {twice}")).unwrap_err();
+        assert!(error.text.contains("/a only once"), "{error:?}");
+
+        for (text, server, login) in [
+            ("proxy.example:1080", ("proxy.example", 1080), None),
+            ("[::1]:9050", ("::1", 9050), None),
+            ("me:a:b@c@h:1", ("h", 1), Some(("me", "a:b@c"))),
+        ] {
+            let found = config(&format!("--socks5 {text}")).socks5.unwrap();
+            let bytes = |(user, password): (&str, &str)| (user.into(), password.into());
+            let wanted = Socks5 {
+                server: (server.0.into(), server.1),
+                login: login.map(bytes),
+            };
+            assert_eq!(found, wanted);
+            assert!(!format!("{found:?}").contains("a:b"), "{found:?}");
+        }
+        let long = format!("me:{}@h:1", "secret".repeat(50));
+        for wrong in [
+            "h",
+            "h:0",
+            "secret@h:1",
+            ":secret@h:1",
+            "me:@h:1",
+            "me:secret@h",
+            &long,
+        ] {
+            let error = try_run(&format!("-H 1 -S {A} --socks5 {wrong}")).unwrap_err();
+            let start = "--socks5: expected [USER:PASSWORD@]HOST:PORT, ";
+            let is_right = error.text.starts_with(start) && !error.text.contains("secret");
+            assert!(is_right, "{error:?}");
+        }
+
+        assert_eq!(config("--fwmark 42").mark, config("--fwmark 0x2A").mark);
+        let what = "a number above 0, decimal or 0x";
+        let wrong = ["0", "0x", "0x+1", "-1", "4294967296", "0x0", "x"];
+        assert_wrong("--fwmark", "--fwmark", what, &wrong);
+    }
+
+    #[test]
+    fn fronts_are_near_unless_others_are_named() {
+        let believes = |flags: &str, ip: &str| {
+            let ip = ip.parse().unwrap();
+            config(flags)
+                .fronts()
+                .iter()
+                .any(|front| front.contains(ip))
+        };
+        for near in [
+            "127.0.0.1",
+            "::1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.1.1",
+            "fd00::1",
+        ] {
+            assert!(believes("--proxy-protocol", near), "{near}");
+            assert!(!believes("", near), "{near}");
+            let flags = "--proxy-protocol --proxy-protocol-from 192.0.2.0/24";
+            assert!(!believes(flags, near), "{near}");
+            assert!(believes(flags, "192.0.2.9"));
+        }
+        for far in ["192.0.2.9", "172.32.0.1", "2001:db8::1", "100.64.0.1"] {
+            assert!(!believes("--proxy-protocol", far), "{far}");
+        }
+        let error = try_run(&format!("-H 1 -S {A} --proxy-protocol-from ::1")).unwrap_err();
+        assert_eq!(
+            error.text,
+            "--proxy-protocol-from: expected --proxy-protocol too"
+        );
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn middle(text: &mut Text, live: &Live) {
     let mut links = Vec::new();
     for (dc, set) in &sets {
         for link in &set.ready {
-            let target = link.target().map_or(String::new(), |t| t.to_string());
+            let target = link.target.to_string();
             links.push((link, [dc.clone(), link.slot.to_string(), target]));
         }
     }

@@ -192,7 +192,7 @@ fn percent(part: u64, of: u64) -> Decimal {
 /// Targets that have a ready connection.
 fn ready_targets(live: &Live) -> usize {
     let in_set = |set: &Snapshot| {
-        let targets: Vec<_> = set.ready.iter().map(|link| link.target()).collect();
+        let targets: Vec<_> = set.ready.iter().map(|link| Some(link.target)).collect();
         let is_first = |place: &usize| !targets[..*place].contains(&targets[*place]);
         (0..targets.len()).filter(is_first).count()
     };
