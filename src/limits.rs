@@ -186,6 +186,17 @@ pub const MAX_SITE_FLIGHT: usize = 64 << 10;
 /// After so many milliseconds of silence records begin small again, as web servers' do.
 pub const RECORD_PAUSE: u32 = 1000;
 
+// --- commands -------------------------------------------------------------------------------
+
+/// `ping`: everything, unless --timeout says otherwise.
+pub const PING_TIME: Duration = Duration::from_secs(10);
+/// `ping`: most that --timeout takes.
+pub const PING_MOST: Duration = Duration::from_secs(300);
+/// `ping`: most that --count takes: each is a key exchange begun, and Telegram isn't to be flooded.
+pub const PING_COUNT: u32 = 20;
+/// `ping`: longest first flight that is read, and longest answer, which has about 100 bytes, bytes.
+pub const PING_ANSWER: usize = 32 << 10;
+
 // --- middle proxies --------------------------------------------------------------------------
 
 /// Connect to a middle proxy. C: the same.

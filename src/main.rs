@@ -46,10 +46,13 @@ mod middle {
 mod operator {
     pub mod access;
     pub mod capacity;
+    mod client;
+    mod findings;
     pub mod links;
     pub mod load;
     pub mod options;
     pub mod pages;
+    pub mod ping;
     mod proc;
     pub mod report;
     pub mod start;
@@ -68,7 +71,7 @@ use std::io::Write;
 
 use base::log;
 use operator::options::{self, Command};
-use operator::{access, links};
+use operator::{access, links, ping};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
@@ -84,6 +87,11 @@ fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Run(config)) => server::run(*config),
         Ok(Command::Link(config)) => links::print(&config),
         Ok(Command::Secret(domain)) => access::print_new(domain),
+        Ok(Command::Ping(asked)) => return ping::run(&asked),
+        Ok(Command::Usage(text)) => {
+            log::say(format_args!("{text}"));
+            return 2;
+        }
         Ok(Command::Help) => {
             log::say(format_args!("{}", options::help()));
             return 2;

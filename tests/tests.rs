@@ -51,6 +51,7 @@ mod http_transport;
 mod limits;
 mod memory;
 mod mistakes;
+mod ping;
 mod plain;
 mod process;
 mod promptness;

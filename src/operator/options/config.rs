@@ -24,10 +24,27 @@ pub enum Command {
     Link(Box<Config>),
     /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
     Secret(Option<String>),
+    /// `ping`: act as a client through the proxy of a link.
+    Ping(Ping),
+    /// Print a command's own help on stderr, exit 2.
+    Usage(&'static str),
     /// Print the help on stderr, exit 2 as C does.
     Help,
     /// Print `mtproxy VERSION` on stdout, exit 0.
     Version,
+}
+
+/// `ping`: what to ask of whom.
+#[derive(Debug)]
+pub struct Ping {
+    pub link: String,
+    /// Data centres, as clients name them.
+    pub dcs: Vec<i16>,
+    /// Questions to each.
+    pub count: u32,
+    /// For all of it.
+    pub timeout: Duration,
+    pub json: bool,
 }
 
 /// A command line, checked.

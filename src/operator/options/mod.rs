@@ -10,6 +10,7 @@
 //! an optional value is only `--x=v`.
 
 mod check;
+mod commands;
 mod config;
 mod flag;
 mod help;
@@ -18,7 +19,7 @@ mod table;
 mod values;
 
 pub use check::needs_domain;
-pub use config::{Command, Config, DcOverride, UsageError};
+pub use config::{Command, Config, DcOverride, Ping, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -38,10 +39,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     match word {
         "help" => Ok(Command::Help),
         "secret" => parse_secret(&args[1..]),
+        "ping" => commands::ping(args.split_off(1)),
         "link" => parse_flags(args.split_off(1), check::link),
         "run" => parse_flags(args.split_off(1), check::run),
         _ if looks_like_a_command(word) && !Path::new(word).exists() => {
-            let text = format!("unknown command {word}: there are run, link, secret and help");
+            let text =
+                format!("unknown command {word}: there are run, link, secret, ping and help");
             Err(UsageError::new(format!("{text}, and no file of that name")))
         }
         _ => parse_flags(args, check::run),
