@@ -27,6 +27,7 @@
 //! | [`formats::config_file`] | Telegram's list of middle proxies |
 //! | [`formats::secret`] | client secrets as operators write them |
 //! | [`formats::link`], [`formats::qr`] | links for clients, and their QR codes |
+//! | [`formats::settings`] | configuration of other programs |
 //! | [`formats::cidr`] | networks |
 //! | [`formats::date`] | dates of the log and of HTTP |
 #![no_std]
@@ -94,6 +95,7 @@ pub mod formats {
     pub mod link;
     pub mod qr;
     pub mod secret;
+    pub mod settings;
 }
 
 #[cfg(test)]

@@ -47,14 +47,17 @@ mod operator {
     pub mod access;
     pub mod capacity;
     mod client;
+    pub mod doctor;
     mod findings;
     pub mod links;
     pub mod load;
+    pub mod migrate;
     pub mod options;
     pub mod pages;
     pub mod ping;
     mod proc;
     pub mod report;
+    pub mod service;
     pub mod start;
 
     /// Why the server did not start, or a command failed; the whole sentence.
@@ -71,7 +74,7 @@ use std::io::Write;
 
 use base::log;
 use operator::options::{self, Command};
-use operator::{access, links, ping};
+use operator::{access, doctor, links, migrate, ping, service};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
@@ -87,7 +90,10 @@ fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Run(config)) => server::run(*config),
         Ok(Command::Link(config)) => links::print(&config),
         Ok(Command::Secret(domain)) => access::print_new(domain),
+        Ok(Command::Service(service)) => service::print(&service),
+        Ok(Command::Migrate(file)) => migrate::print(&file),
         Ok(Command::Ping(asked)) => return ping::run(&asked),
+        Ok(Command::Doctor(config, how)) => return doctor::run(*config, how.json, how.own),
         Ok(Command::Usage(text)) => {
             log::say(format_args!("{text}"));
             return 2;

@@ -19,20 +19,6 @@ pub fn links(server: &str, port: u16, secret: &str) -> [String; 2] {
         .map(|start| format!("{start}proxy?server={server}&port={port}&secret={secret}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_links() {
-        let wanted = [
-            "tg://proxy?server=2001:db8::1&port=443&secret=dd00",
-            "https://t.me/proxy?server=2001:db8::1&port=443&secret=dd00",
-        ];
-        assert_eq!(links("2001:db8::1", 443, "dd00"), wanted);
-    }
-}
-
 /// What a link says.
 pub struct Link {
     /// A name, or an IP address without brackets.
@@ -124,6 +110,15 @@ mod tests {
     use crate::formats::secret::{Form, spell};
 
     const HEX: &str = "00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn both_links() {
+        let wanted = [
+            "tg://proxy?server=2001:db8::1&port=443&secret=dd00",
+            "https://t.me/proxy?server=2001:db8::1&port=443&secret=dd00",
+        ];
+        assert_eq!(links("2001:db8::1", 443, "dd00"), wanted);
+    }
 
     #[test]
     fn what_is_written_is_read() {

@@ -89,7 +89,8 @@ pub fn millis(time: Duration) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-fn quoted(text: &str) -> String {
+/// As a JSON string.
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -10,6 +10,7 @@ use mtproxy::formats::secret::{Form, SecretEntry, spell};
 use mtproxy::formats::{link, qr};
 
 use crate::base::{log, net};
+use crate::door::sites::Domain;
 use crate::middle::nat::NatRules;
 use crate::operator::access::{self, Secrets};
 use crate::operator::{Fatal, options::Config};
@@ -76,13 +77,7 @@ fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> S
     let mut text = String::new();
     let domains = access::domains(config, entries);
     for entry in entries {
-        let form = match (&entry.form, domains.first()) {
-            // With a domain nothing else is served.
-            (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
-            // A plain one would lead clients to a transport that is refused.
-            (Form::Plain, None) if config.padded_only => Form::Padded,
-            (form, _) => form.clone(),
-        };
+        let form = shown_form(config, &domains, entry);
         if let Some(label) = &entry.label {
             text.push_str(&format!("# {label}\n"));
         }
@@ -93,9 +88,20 @@ fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> S
     text
 }
 
+/// The form that the links of a secret have.
+pub fn shown_form(config: &Config, domains: &[Domain], entry: &SecretEntry) -> Form {
+    match (&entry.form, domains.first()) {
+        // With a domain nothing else is served.
+        (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
+        // A plain one would lead clients to a transport that is refused.
+        (Form::Plain, None) if config.padded_only => Form::Padded,
+        (form, _) => form.clone(),
+    }
+}
+
 /// Where clients reach this machine: --server, else the address that the default route goes out from,
 /// if it is public. The error is the address that is not.
-fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
+pub fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     if let Some(server) = &config.server {
         return Ok(server.clone());
     }
@@ -115,7 +121,7 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
 
 /// The address that the kernel would send from to `target`, out of `any`. Connecting a UDP socket sends
 /// nothing.
-fn source_towards(any: &str, target: &str) -> Option<IpAddr> {
+pub fn source_towards(any: &str, target: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip())
@@ -126,7 +132,7 @@ const UNWRITTEN: &str = "the links can't be written";
 /// Stands in links for an address that is not known.
 const PLACEHOLDER: &str = "YOUR-ADDRESS";
 /// Addresses of data centre 2: any public one would do.
-const SOMEWHERE_V4: &str = "149.154.167.51:443";
+pub const SOMEWHERE_V4: &str = "149.154.167.51:443";
 const SOMEWHERE_V6: &str = "[2001:67c:4e8:f002::a]:443";
 
 #[cfg(test)]

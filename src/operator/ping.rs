@@ -3,7 +3,7 @@
 //! centre, one deadline for all.
 
 use std::io::ErrorKind;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Instant;
 
 use mtproxy::formats::link::{self, Link};
@@ -16,15 +16,17 @@ use crate::operator::options::Ping;
 
 /// Prints what was found; exit code 0 if every data centre answered, else 1.
 pub fn run(ping: &Ping) -> u8 {
-    let found = ask_all(ping).unwrap_or_else(|failed| vec![failed]);
-    match findings::print(&found, ping.json) {
+    match findings::print(&ask_all(ping), ping.json) {
         Verdict::Ok => 0,
         _ => 1,
     }
 }
 
-fn ask_all(ping: &Ping) -> Result<Vec<Finding>, Finding> {
-    let link = link::parse(&ping.link).map_err(|text| failed("link", "link", &text, ""))?;
+fn ask_all(ping: &Ping) -> Vec<Finding> {
+    let link = match link::parse(&ping.link) {
+        Ok(link) => link,
+        Err(text) => return vec![failed("link", "link", &text, "")],
+    };
     let deadline = Instant::now() + ping.timeout;
     let (host, port) = (link.server.clone(), link.port);
     let name = format!("{host}:{port}");
@@ -39,11 +41,12 @@ fn ask_all(ping: &Ping) -> Result<Vec<Finding>, Finding> {
             Err(e) => failed(&host, "resolve", &format!("{e}"), "is the name right?"),
         }),
     };
-    let resolved = findings::side_by_side(vec![resolve], deadline).pop();
-    let Some(Finding { addresses, .. }) = resolved.as_ref().filter(|r| !r.addresses.is_empty())
-    else {
-        return Err(resolved.unwrap_or_default());
-    };
+    let resolved = findings::side_by_side(vec![resolve], deadline);
+    let addresses = resolved.iter().flat_map(|found| found.addresses.clone());
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    if addresses.is_empty() {
+        return resolved;
+    }
     let jobs = ping.dcs.iter().map(|dc| {
         let question = Question {
             addresses: addresses.clone(),
@@ -62,7 +65,7 @@ fn ask_all(ping: &Ping) -> Result<Vec<Finding>, Finding> {
     });
     let mut found = findings::side_by_side(jobs.collect(), deadline + GRACE);
     explain(&mut found, &link);
-    Ok(found)
+    found
 }
 
 /// What came of a question.

@@ -12,7 +12,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -22,6 +22,9 @@ const PACKAGES: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("md5sum", "coreutils"),
     ("prlimit", "util-linux"),
+    ("systemd-analyze", "systemd"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox"),
 ];
 
 /// Whether all of these programs can be run; says which can't.

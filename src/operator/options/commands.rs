@@ -8,7 +8,7 @@ use lexopt::Arg;
 use mtproxy::limits::{PING_COUNT, PING_MOST, PING_TIME};
 use mtproxy::proto::wire::decimal;
 
-use super::config::{Command, Ping, UsageError};
+use super::config::{Command, Doctor, Kind, Ping, UsageError};
 
 /// `ping [--dc N,N] [--count N] [--timeout SECONDS] [--json] LINK`
 pub fn ping(args: Vec<OsString>) -> Result<Command, UsageError> {
@@ -40,6 +40,44 @@ pub fn ping(args: Vec<OsString>) -> Result<Command, UsageError> {
     match ping.link.is_empty() {
         true => Err(UsageError::new(format!("ping: {ONE_LINK}\n{PING}"))),
         false => Ok(Command::Ping(ping)),
+    }
+}
+
+/// `doctor [--json] [--own] FLAGS`: its own flags, and the rest.
+pub fn doctor(mut args: Vec<OsString>) -> (Doctor, Vec<OsString>) {
+    let mut take = |flag: &str| {
+        let before = args.len();
+        args.retain(|arg| arg != flag);
+        args.len() < before
+    };
+    let how = Doctor {
+        json: take("--json"),
+        own: take("--own"),
+    };
+    (how, args)
+}
+
+/// The word behind `service`; None asks for help.
+pub fn kind(word: Option<OsString>) -> Result<Option<Kind>, UsageError> {
+    match word.as_ref().and_then(|word| word.to_str()) {
+        Some("systemd") => Ok(Some(Kind::Systemd)),
+        Some("openwrt") => Ok(Some(Kind::Openwrt)),
+        Some("docker") => Ok(Some(Kind::Docker)),
+        Some("-h" | "--help") => Ok(None),
+        _ => Err(UsageError::new(format!(
+            "service: expected systemd, openwrt or docker first\n{SERVICE}"
+        ))),
+    }
+}
+
+/// `migrate FILE`
+pub fn migrate(args: Vec<OsString>) -> Result<Command, UsageError> {
+    match args.as_slice() {
+        [word] if word == "-h" || word == "--help" => Ok(Command::Usage(MIGRATE)),
+        [file] => Ok(Command::Migrate(file.into())),
+        _ => Err(UsageError::new(format!(
+            "migrate: expected one file\n{MIGRATE}"
+        ))),
     }
 }
 
@@ -81,3 +119,22 @@ Acts as a client through the proxy of a tg://proxy or https://t.me/proxy link (q
 it), asks data centres 1 to 5, or those of --dc, for the first step of a key exchange, and shows how
 long that took, or where it failed and the likely cause. --count asks so often, up to 20 times;
 --timeout is for all together, default 10. Exit 0 if all answered, else 1.";
+
+pub const DOCTOR: &str = "usage: mtproxy doctor [--json] [--own] FLAGS
+
+Takes the flags of the server and looks at what it needs, within 5 s: files and their age, the clock,
+each middle proxy and data centre, IPv6, NAT, the sites of fake TLS, the own port at the address of
+--server, limits. A line each, with what to do. --own looks at the own port alone: a health check.
+Exit 0 if all is well, 1 if anything failed, 2 for warnings.";
+
+pub const SERVICE: &str = "usage: mtproxy service systemd|openwrt|docker FLAGS
+
+Prints a unit of systemd, a script that sets the server up on OpenWrt, or a compose file with the
+image's Dockerfile in it, for a server with these flags. None of them holds a secret: what is to be
+written where is said on standard error.";
+
+const MIGRATE: &str = "usage: mtproxy migrate FILE
+
+Prints the command line, and the lines for --config, that do what the configuration file of
+teleproxy, mtg or telemt says, or a systemd unit or command line of the C program. What has no
+equivalent is listed.";
