@@ -27,6 +27,7 @@
 //! | [`formats::config_file`] | Telegram's list of middle proxies |
 //! | [`formats::secret`] | client secrets as operators write them |
 //! | [`formats::link`], [`formats::qr`] | links for clients, and their QR codes |
+//! | [`formats::toml`] | configuration of other programs |
 //! | [`formats::cidr`] | networks |
 //! | [`formats::settings`] | lines of the file of --config |
 //! | [`formats::date`] | dates of the log and of HTTP |
@@ -99,6 +100,7 @@ pub mod formats {
     pub mod qr;
     pub mod secret;
     pub mod settings;
+    pub mod toml;
 }
 
 #[cfg(test)]

@@ -195,6 +195,29 @@ pub const MAX_SITE_FLIGHT: usize = 64 << 10;
 /// After so many milliseconds of silence records begin small again, as web servers' do.
 pub const RECORD_PAUSE: u32 = 1000;
 
+// --- commands -------------------------------------------------------------------------------
+
+/// `ping`: everything, unless --timeout says otherwise.
+pub const PING_TIME: Duration = Duration::from_secs(10);
+/// `ping`: most that --timeout takes.
+pub const PING_MOST: Duration = Duration::from_secs(300);
+/// `ping`: most that --count takes: each is a key exchange begun, and Telegram isn't to be flooded.
+pub const PING_COUNT: u32 = 20;
+/// `doctor`: everything.
+pub const DOCTOR_TIME: Duration = Duration::from_secs(5);
+/// `doctor`: what it asks of Telegram ends so long before that, to be told with its reason.
+pub const DOCTOR_DIAL: Duration = Duration::from_millis(500);
+/// `doctor`: how long a site has to tell the time, on each of two ports.
+pub const SITE_DATE: Duration = Duration::from_secs(1);
+/// `doctor`: a configuration file of this age is a warning: Telegram changes it often.
+pub const OLD_CONFIG: Duration = Duration::from_secs(7 * 86_400);
+/// `doctor`: a clock may differ by so many seconds; what is measured over a network is off by one or two.
+pub const CLOCK_WORN: u64 = 2;
+/// `doctor`: by more seconds nothing works: middle proxies refuse it.
+pub const CLOCK_OFF: u64 = MAX_CLOCK_SKEW as u64;
+/// `ping`: longest first flight that is read, and longest answer, which has about 100 bytes, bytes.
+pub const PING_ANSWER: usize = 32 << 10;
+
 // --- middle proxies --------------------------------------------------------------------------
 
 /// Connect to a middle proxy. C: the same.

@@ -48,15 +48,21 @@ mod middle {
 mod operator {
     pub mod access;
     pub mod capacity;
+    mod client;
+    pub mod doctor;
     pub mod files;
+    mod findings;
     pub mod links;
     pub mod load;
+    pub mod migrate;
     pub mod notify;
     pub mod options;
     pub mod pages;
+    pub mod ping;
     mod proc;
     pub mod reload;
     pub mod report;
+    pub mod service;
     pub mod start;
     pub mod usage;
 
@@ -74,7 +80,7 @@ use std::io::Write;
 
 use base::log;
 use operator::options::{self, Command};
-use operator::{access, links};
+use operator::{access, doctor, links, migrate, ping, service};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
@@ -95,6 +101,14 @@ fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Run(config)) => server::run(*config),
         Ok(Command::Link(config)) => links::print(&config),
         Ok(Command::Secret(domain)) => access::print_new(domain),
+        Ok(Command::Service(service)) => service::print(&service),
+        Ok(Command::Migrate(file)) => migrate::print(&file),
+        Ok(Command::Ping(asked)) => return ping::run(&asked),
+        Ok(Command::Doctor(config, how)) => return doctor::run(*config, how.json, how.own),
+        Ok(Command::Usage(text)) => {
+            log::say(format_args!("{text}"));
+            return 2;
+        }
         Ok(Command::Help) => {
             log::say(format_args!("{}", options::help()));
             return 2;

@@ -166,9 +166,16 @@ fn help_ends_with_2() {
 
 #[test]
 fn first_words_that_are_neither_command_nor_file_name_the_commands() {
-    for word in ["check", "doctor", "generate-secret"] {
+    for word in ["check", "status", "generate-secret"] {
         let refusal = run_to_end(&[word, "-H", "0"].map(str::to_owned));
-        assert_refusal(&refusal, 2, &[word, "run, link, secret, config and help"]);
+        assert_refusal(
+            &refusal,
+            2,
+            &[
+                word,
+                "run, link, secret, ping, doctor, service, migrate, config and help",
+            ],
+        );
     }
 }
 

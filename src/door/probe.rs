@@ -62,7 +62,7 @@ pub fn run(rules: &LiveRules) {
 
 impl Sites {
     /// Looks a site up. The error says what is wrong and what to do.
-    fn look_up(&self, site: &Site) -> Result<(), String> {
+    pub fn look_up(&self, site: &Site) -> Result<(), String> {
         if let Ok(address) = site.host.parse() {
             site.set_addresses(vec![address]);
             return Ok(());
@@ -162,7 +162,7 @@ impl Sites {
     }
 
     /// One ClientHello and the flight that answers it; also how many bytes the first read gave.
-    fn probe_once(
+    pub fn probe_once(
         &self,
         site: &Site,
         addresses: &[SocketAddr],

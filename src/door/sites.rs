@@ -206,6 +206,11 @@ impl Sites {
         sites.find(|site| client_hello::is_same_name(name, &site.name))
     }
 
+    /// Every site.
+    pub fn all(&self) -> &[Arc<Site>] {
+        &self.sites
+    }
+
     /// The site for those that name none.
     pub fn default(&self) -> Option<&Site> {
         self.sites.first().map(|site| &**site)
@@ -246,7 +251,7 @@ impl Sites {
 }
 
 /// Whether an address is one of this machine's.
-fn is_local(ip: IpAddr) -> bool {
+pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
 }
 

@@ -55,6 +55,20 @@ pub fn unix(year: u32, month: u32, day: u32) -> Option<u64> {
     is_day.then_some(u64::from(days).saturating_mul(86_400))
 }
 
+/// Unix seconds of a text such as [`HttpDate`] writes; None for any other.
+pub fn parse(text: &str) -> Option<u64> {
+    let mut words = text.trim().split([' ', ':']).skip(1);
+    let day = words.next()?.parse().ok()?;
+    let month = words.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let mut number = |most: u32| words.next()?.parse::<u32>().ok().filter(|n| *n <= most);
+    let (year, h, m, s) = (number(9999)?, number(23)?, number(59)?, number(60)?);
+    let minutes = h.saturating_mul(60).saturating_add(m);
+    let seconds = u64::from(minutes.saturating_mul(60).saturating_add(s));
+    let month = u32::try_from(month).ok()?.saturating_add(1);
+    unix(year, month, day).map(|midnight| midnight.saturating_add(seconds))
+}
+
 fn is_leap(year: u32) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
@@ -118,5 +132,31 @@ mod tests {
             assert_eq!(HttpDate(unix).to_string(), wanted);
         }
         assert_eq!(Moment::new(u64::MAX).year, 9999);
+    }
+
+    #[test]
+    fn dates_of_http_are_read_back() {
+        for seconds in [
+            0,
+            784_111_777,
+            951_782_399,
+            951_782_400,
+            1_795_401_000,
+            253_402_300_799,
+        ] {
+            assert_eq!(parse(&HttpDate(seconds).to_string()), Some(seconds));
+        }
+        for wrong in [
+            "",
+            "Sun",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "Sun, 06 Nov 10000 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -92,7 +92,7 @@ fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> S
 }
 
 /// The form of a secret in which it is served.
-fn served_form(config: &Config, entries: &[SecretEntry], entry: &SecretEntry) -> Form {
+pub fn served_form(config: &Config, entries: &[SecretEntry], entry: &SecretEntry) -> Form {
     match (&entry.form, access::domains(config, entries).first()) {
         // With a domain nothing else is served.
         (Form::Plain | Form::Padded, Some(domain)) => access::fake_tls(domain),
@@ -104,7 +104,7 @@ fn served_form(config: &Config, entries: &[SecretEntry], entry: &SecretEntry) ->
 
 /// Where clients reach this machine: --server, else the address that the default route goes out from,
 /// if it is public. The error is the address that is not.
-fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
+pub fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
     if let Some(server) = &config.server {
         return Ok(server.clone());
     }
@@ -124,7 +124,7 @@ fn find_server(config: &Config) -> Result<String, Option<IpAddr>> {
 
 /// The address that the kernel would send from to `target`, out of `any`. Connecting a UDP socket sends
 /// nothing.
-fn source_towards(any: &str, target: &str) -> Option<IpAddr> {
+pub fn source_towards(any: &str, target: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip())
@@ -135,7 +135,7 @@ const UNWRITTEN: &str = "the links can't be written";
 /// Stands in links for an address that is not known.
 const PLACEHOLDER: &str = "YOUR-ADDRESS";
 /// Addresses of data centre 2: any public one would do.
-const SOMEWHERE_V4: &str = "149.154.167.51:443";
+pub const SOMEWHERE_V4: &str = "149.154.167.51:443";
 const SOMEWHERE_V6: &str = "[2001:67c:4e8:f002::a]:443";
 
 #[cfg(test)]

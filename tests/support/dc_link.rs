@@ -4,7 +4,7 @@
 use super::client::{Half, Held, send_until_held};
 use super::crypto::{Ctr, RunningHash, as_array};
 use super::framing::{TRANSPORTS, Transport};
-use super::message::{Command, Message};
+use super::message::{Command, Message, res_pq};
 use super::obfuscated2::is_forbidden;
 use super::random::{Stream, random_bytes};
 use super::service::confirm_of;
@@ -110,7 +110,7 @@ impl Link {
 
     /// The payload of the next packet, padding included, and whether a quick ack is wanted. None when the
     /// connection has ended, wherever: a client may leave inside a packet.
-    fn request(&mut self) -> Result<Option<(Vec<u8>, bool)>, String> {
+    pub fn request(&mut self) -> Result<Option<(Vec<u8>, bool)>, String> {
         let abridged = self.header.transport == Transport::Abridged;
         let Some(prefix) = self.read_clear(if abridged { 1 } else { 4 })? else {
             return Ok(None);
@@ -161,6 +161,10 @@ fn read_whole(mut stream: &TcpStream, bytes: &mut [u8]) -> Result<usize, String>
 pub fn serve(link: &mut Link) -> Result<(), String> {
     let (mut hash, mut length) = (RunningHash::default(), 0_u64);
     while let Some((payload, quick_ack)) = link.request()? {
+        if let Some(answer) = res_pq(&payload, 0) {
+            link.send(&answer);
+            continue;
+        }
         let Some(message) = Message::decode(&payload) else {
             return Err(format!(
                 "a packet of {} bytes that no client sent: the stream is broken",

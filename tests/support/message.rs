@@ -12,6 +12,7 @@
 
 use super::crypto::as_array;
 use super::random::random_bytes;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const KEY_ID: [u8; 8] = *b"test key";
 
@@ -123,4 +124,32 @@ pub fn unencrypted() -> Vec<u8> {
     bytes.extend(0xbe7e_8ef1_u32.to_le_bytes());
     bytes.extend(random_bytes::<16>());
     bytes
+}
+
+/// What Telegram answers to that, a resPQ, by a clock that is so many seconds ahead. None for any other message.
+pub fn res_pq(question: &[u8], ahead: i64) -> Option<Vec<u8>> {
+    let is_it = question.len() >= 40
+        && question[..8] == [0; 8]
+        && question[20..24] == 0xbe7e_8ef1_u32.to_le_bytes();
+    if !is_it {
+        return None;
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970");
+    let time = now
+        .as_secs()
+        .checked_add_signed(ahead)
+        .expect("a time after 1970");
+    let mut bytes = vec![0; 8];
+    bytes.extend((time << 32 | 1).to_le_bytes());
+    bytes.extend(64_u32.to_le_bytes());
+    bytes.extend(0x0516_2463_u32.to_le_bytes());
+    bytes.extend(&question[24..40]);
+    bytes.extend(random_bytes::<16>());
+    // The number to factorise, as a string; a vector of one fingerprint.
+    bytes.extend(b"\x08\x17\xed\x48\x94\x1a\x08\xf9\x81\0\0\0");
+    bytes.extend(b"\x15\xc4\xb5\x1c\x01\0\0\0");
+    bytes.extend(random_bytes::<8>());
+    Some(bytes)
 }

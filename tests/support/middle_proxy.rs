@@ -62,6 +62,8 @@ pub struct Options {
     pub nat: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// So many PINGs are answered, then no more.
     pub pongs: usize,
+    /// Unencrypted messages are questions, and get an answer instead of coming back.
+    pub exchanges_keys: bool,
 }
 
 impl Default for Options {
@@ -74,6 +76,7 @@ impl Default for Options {
             crc32c: true,
             nat: Vec::new(),
             pongs: usize::MAX,
+            exchanges_keys: false,
         }
     }
 }

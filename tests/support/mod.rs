@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod bystander;
 pub mod client;
+pub mod command;
 pub mod crypto;
 pub mod dc;
 pub mod dc_link;

@@ -13,7 +13,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -28,6 +28,9 @@ const PACKAGES: [(&str, &str); 14] = [
     ("danted", "dante-server"),
     ("systemd-socket-activate", "systemd"),
     ("id", "coreutils"),
+    ("systemd-analyze", "systemd"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox"),
 ];
 
 /// Whether all of these programs can be run; says which can't.

@@ -2,7 +2,7 @@
 //! the real one would, with PROXY_ANS, SIMPLE_ACK and CLOSE_EXT.
 
 use super::crypto::{RunningHash, sha256};
-use super::message::{Command, Message};
+use super::message::{Command, Message, res_pq};
 use super::middle_link::Link;
 use super::middle_proxy::Shared;
 use super::random::Stream;
@@ -31,11 +31,17 @@ pub fn confirm_of(tag: u32) -> u32 {
     tag | 0x8000_0000
 }
 
-/// Answers one request. Messages that aren't a test's own get no answer, unencrypted ones come back.
+/// Answers one request. Messages that aren't a test's own get no answer, unencrypted ones come back, or get a
+/// resPQ.
 pub fn serve(shared: &Arc<Shared>, link: &Link, request: &Request) {
     let id = request.conn_id;
     if request.flags & UNENCRYPTED != 0 {
-        link.send(&[&rpc::answer(id, 0, &request.message)]);
+        let res_pq = res_pq(&request.message, 0).filter(|_| shared.options.exchanges_keys);
+        link.send(&[&rpc::answer(
+            id,
+            0,
+            res_pq.as_ref().unwrap_or(&request.message),
+        )]);
         return;
     }
     let Some(message) = Message::decode(&request.message) else {

@@ -28,12 +28,62 @@ pub enum Command {
     Link(Box<Config>),
     /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
     Secret(Option<String>),
+    /// `ping`: act as a client through the proxy of a link.
+    Ping(Ping),
+    /// `doctor`: look whether a server with these flags can work.
+    Doctor(Box<Config>, Doctor),
+    /// `service`: print what starts a server with these flags as a service.
+    Service(Box<Service>),
+    /// `migrate`: print the flags that do what another program's configuration file says.
+    Migrate(PathBuf),
+    /// Print a command's own help on stderr, exit 2.
+    Usage(&'static str),
     /// Print the help on stderr, exit 2 as C does.
     Help,
     /// Print `mtproxy VERSION` on stdout, exit 0.
     Version,
     /// `config`: print a sample of the file of --config on stdout.
     Sample,
+}
+
+/// `ping`: what to ask of whom.
+#[derive(Debug)]
+pub struct Ping {
+    pub link: String,
+    /// Data centres, as clients name them.
+    pub dcs: Vec<i16>,
+    /// Questions to each.
+    pub count: u32,
+    /// For all of it.
+    pub timeout: Duration,
+    pub json: bool,
+}
+
+/// What `doctor` is to do.
+#[derive(Debug, Default)]
+pub struct Doctor {
+    pub json: bool,
+    /// Only whether the own port serves.
+    pub own: bool,
+}
+
+/// What `service` is to print.
+#[derive(Debug)]
+pub struct Service {
+    pub kind: Kind,
+    pub config: Config,
+    /// The long names of the flags that were given, with their values, in order.
+    pub flags: Vec<(&'static str, Option<String>)>,
+    /// The one argument that is no flag.
+    pub file: Option<String>,
+}
+
+/// Whose service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Systemd,
+    Openwrt,
+    Docker,
 }
 
 /// A command line, checked.

@@ -33,14 +33,20 @@ const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [-D DOMAIN] [FLA
        mtproxy link -S SECRET [-H PORT] [--server HOST] [-D DOMAIN] [--qr]
        mtproxy secret [DOMAIN]
        mtproxy config
+       mtproxy ping [--help] LINK
+       mtproxy doctor [--help] FLAGS [CONFIG]
+       mtproxy service systemd|openwrt|docker FLAGS [CONFIG]
+       mtproxy migrate FILE
        mtproxy help
 
 Without CONFIG clients are taken straight to Telegram, and without -S a secret is made up and its
 link shown. With -D the proxy passes for a web site (fake TLS). CONFIG is Telegram's list of middle
 proxies, https://core.telegram.org/getProxyConfig, and the file for --aes-pwd is
 https://core.telegram.org/getProxySecret. Both change: fetch them daily. link shows the links of a
-proxy, and takes its flags; secret makes up a secret; config prints a sample
-for --config.
+proxy, and takes its flags; secret makes up a secret; config prints a sample for --config. ping
+tries any proxy by its link; doctor looks whether a server with these flags can work; service
+prints what starts it as a service; migrate reads the configuration of teleproxy, mtg, telemt or
+the C program. These have a --help of their own.
 
 ";
 

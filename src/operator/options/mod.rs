@@ -10,6 +10,7 @@
 //! an optional value is only `--x=v`.
 
 mod check;
+mod commands;
 mod config;
 mod file;
 mod flag;
@@ -20,7 +21,7 @@ mod values;
 
 pub use check::needs_domain;
 use config::Setting;
-pub use config::{Command, Config, DcOverride, Listen, UsageError};
+pub use config::{Command, Config, DcOverride, Kind, Listen, Ping, Service, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -45,11 +46,23 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         "help" => Ok(Command::Help),
         "secret" => parse_secret(&args[1..]),
         "config" if args.len() == 1 => Ok(Command::Sample),
+        "ping" => commands::ping(args.split_off(1)),
+        "service" => service(args.split_off(1)),
+        "migrate" => commands::migrate(args.split_off(1)),
+        "doctor" => {
+            let (how, args) = commands::doctor(args.split_off(1));
+            Ok(match parse_flags(args, check::run)? {
+                Command::Run(config) => Command::Doctor(config, how),
+                Command::Help => Command::Usage(commands::DOCTOR),
+                other => other,
+            })
+        }
         "link" => parse_flags(args.split_off(1), check::link),
         "run" => parse_flags(args.split_off(1), check::run),
         _ if looks_like_a_command(word) && !Path::new(word).exists() => {
-            let text =
-                format!("unknown command {word}: there are run, link, secret, config and help");
+            let text = format!(
+                "unknown command {word}: there are run, link, secret, ping, doctor, service, migrate, config and help"
+            );
             Err(UsageError::new(format!("{text}, and no file of that name")))
         }
         _ => parse_flags(args, check::run),
@@ -83,6 +96,68 @@ fn parse_secret(args: &[OsString]) -> Result<Command, UsageError> {
         }
     };
     Ok(Command::Secret(domain))
+}
+
+/// `service systemd|openwrt|docker FLAGS`: the flags are checked as for a start, and kept as they were given.
+fn service(mut args: Vec<OsString>) -> Result<Command, UsageError> {
+    let rest = args.split_off(args.len().min(1));
+    let kind = commands::kind(args.pop())?;
+    let Some(kind) = kind else {
+        return Ok(Command::Usage(commands::SERVICE));
+    };
+    let config = match parse_flags(rest.clone(), check::run)? {
+        Command::Run(config) => *config,
+        Command::Help => return Ok(Command::Usage(commands::SERVICE)),
+        other => return Ok(other),
+    };
+    let (flags, file, _) = spelled_or_lost(rest);
+    Ok(Command::Service(Box::new(Service {
+        kind,
+        config,
+        flags,
+        file,
+    })))
+}
+
+/// Flags with long names, and their values.
+type Spelled = Vec<(&'static str, Option<String>)>;
+
+/// Whether there is a flag of this long name.
+pub fn knows(name: &str) -> bool {
+    names::is_known(name)
+}
+
+/// Flags by their long names, and the file, of a command line; then what is no flag here.
+pub fn spelled_or_lost(args: Vec<OsString>) -> (Spelled, Option<String>, Vec<String>) {
+    let mut parser = lexopt::Parser::from_args(args);
+    parser.set_short_equals(false);
+    let (mut flags, mut file, mut lost) = (Vec::new(), None, Vec::new());
+    while let Ok(Some(arg)) = parser.next() {
+        let (flag, is_long, name) = match arg {
+            Arg::Long(name) => (names::find_long(name), true, format!("--{name}")),
+            Arg::Short(letter) => (names::find_short(letter), false, format!("-{letter}")),
+            Arg::Value(value) => {
+                file = value.into_string().ok();
+                continue;
+            }
+        };
+        let takes = match &flag {
+            Ok(flag) => matches!(flag.apply, Apply::Value(_)),
+            Err(_) => names::takes_value_in_c(&name),
+        };
+        let value = match takes {
+            true => parser.value().ok(),
+            false if is_long => parser.optional_value(),
+            false => None,
+        };
+        let Ok(flag) = flag else {
+            lost.push(name);
+            continue;
+        };
+        let value = value.and_then(|value| value.into_string().ok());
+        flags.push((flag.long(), value));
+    }
+    (flags, file, lost)
 }
 
 /// A command line of flags and at most one file, and the check that its command needs.
@@ -867,10 +942,11 @@ mod tests {
     fn first_words_that_are_no_file() {
         assert!(matches!(parse_words(&["help"]), Ok(Command::Help)));
         assert!(matches!(parse_words(&["help", "link"]), Ok(Command::Help)));
-        for word in ["check", "doctor", "generate-secret"] {
+        for word in ["check", "status", "generate-secret"] {
             let text = parse_words(&[word, "-H1"]).unwrap_err().text;
-            let what =
-                format!("unknown command {word}: there are run, link, secret, config and help");
+            let what = format!(
+                "unknown command {word}: there are run, link, secret, ping, doctor, service, migrate, config and help"
+            );
             assert_eq!(text, format!("{what}, and no file of that name"));
         }
         // The tests run where there is a folder of this name, and this may be a secret.

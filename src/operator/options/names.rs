@@ -23,6 +23,20 @@ pub fn find_long(name: &str) -> Result<&'static Flag, UsageError> {
     }
 }
 
+/// Flags of the C program that aren't here and have a value.
+const VALUES_OF_C: &str = "-l --log --cpu-threads --io-threads --tcp-cpu-threads --tcp-iothreads --max-accept-rate \
+                           --max-dh-accept-rate";
+
+/// Whether this flag of the C program, which isn't here, has a value.
+pub fn takes_value_in_c(name: &str) -> bool {
+    VALUES_OF_C.split(' ').any(|known| known == name)
+}
+
+/// Whether there is a flag of exactly this long name.
+pub fn is_known(name: &str) -> bool {
+    FLAGS.iter().any(|flag| flag.long() == name)
+}
+
 /// The row of a letter.
 pub fn find_short(letter: char) -> Result<&'static Flag, UsageError> {
     let known = |letter: char| FLAGS.iter().find(|flag| flag.short() == Some(letter));

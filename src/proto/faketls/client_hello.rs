@@ -287,6 +287,19 @@ impl<'a> ClientHello<'a> {
     }
 }
 
+/// Makes a hello in one record that of a client who knows the secret: its random becomes the digest, with
+/// the time, unix seconds, in it. None if it is no hello.
+pub fn sign(record: &mut [u8], secret: &Secret, now: u32) -> Option<()> {
+    record.get_mut(RANDOM_AT..RANDOM_END)?.fill(0);
+    let mut digest = hmac(secret, &[record]);
+    let stamp = digest.last_chunk_mut::<4>()?;
+    *stamp = (u32::from_le_bytes(*stamp) ^ now).to_le_bytes();
+    record
+        .get_mut(RANDOM_AT..RANDOM_END)?
+        .copy_from_slice(&digest);
+    Some(())
+}
+
 /// The first host name of a list of server names (RFC 6066 3).
 fn host_name(list: &[u8]) -> Option<&[u8]> {
     let mut rest = Fields::new(list);
@@ -382,6 +395,17 @@ mod tests {
         let places = digest[28..].iter_mut().zip(stamp.to_le_bytes());
         places.for_each(|(place, byte)| *place ^= byte);
         record[RANDOM_AT..RANDOM_END].copy_from_slice(&digest);
+    }
+
+    #[test]
+    fn what_we_sign_is_a_clients() {
+        let mut random = Random::new(&[3; SEED_LEN]);
+        let mut wire = probe::hello("a.b", Kind::ALL[3], &mut |place| random.fill(place));
+        let (ours, other) = (Secret::new([7; 16]), Secret::new([8; 16]));
+        super::sign(&mut wire, &ours, 1_800_000_000).unwrap();
+        assert_eq!(stamp(&wire, &ours), Some(1_800_000_000));
+        assert_eq!(stamp(&wire, &other), None);
+        assert!(super::sign(&mut wire[..42], &ours, 1).is_none());
     }
 
     /// A hello with these ciphers and extensions.

@@ -36,6 +36,15 @@ impl Deframer {
         Deframer::default()
     }
 
+    /// For a server's stream behind its first flight, as a client reads it: encrypted records alone.
+    pub fn of_server() -> Deframer {
+        Deframer {
+            at: RECORD_AT,
+            begun: true,
+            ..Deframer::default()
+        }
+    }
+
     /// Whether a record has come that doesn't belong in a client's stream: an alert, a handshake, another
     /// version, a first record too short for the header of obfuscated2. Bytes before it are still valid,
     /// all after it are dropped.

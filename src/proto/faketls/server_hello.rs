@@ -10,6 +10,7 @@ use crate::limits::MAX_FLIGHT;
 use crate::proto::faketls::client_hello::{
     Cipher, ClientHello, HYBRID_GROUP, KEY_SHARE, RANDOM_AT, RANDOM_END, X25519_GROUP, hmac,
 };
+use crate::proto::faketls::fields::Fields;
 use crate::proto::faketls::record;
 use crate::proto::secret::Secret;
 use crate::proto::wire::Writer;
@@ -62,6 +63,46 @@ pub fn put_first_flight(
     let random = hmac(secret, &[hello.random, out]);
     out.get_mut(RANDOM_AT..RANDOM_END)?.copy_from_slice(&random);
     Some(())
+}
+
+/// What a client makes of the bytes that came after its hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judgement {
+    /// More must come.
+    Incomplete,
+    /// A first flight of so many bytes, by somebody who knows the secret.
+    Proven(usize),
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Judges all bytes received so far, as Telegram's clients do. `random` is the hello's.
+pub fn judge(received: &[u8], random: &[u8], secret: &Secret) -> Judgement {
+    let mut rest = Fields::new(received);
+    let mut len = 0_usize;
+    for start in [&[0x16, 3, 3][..], &[0x14, 3, 3, 0, 1, 1, 0x17, 3, 3]] {
+        match rest.bytes(start.len()) {
+            None => return Judgement::Incomplete,
+            Some(bytes) if bytes != start => return Judgement::Foreign,
+            Some(_) => {}
+        }
+        let Some(body) = rest.vector16() else {
+            return Judgement::Incomplete;
+        };
+        len = len
+            .saturating_add(start.len())
+            .saturating_add(2)
+            .saturating_add(body.len());
+    }
+    let part = |from, to| received.get(from..to).unwrap_or_default();
+    let digest = hmac(
+        secret,
+        &[random, part(0, RANDOM_AT), &[0; 32], part(RANDOM_END, len)],
+    );
+    match part(RANDOM_AT, RANDOM_END) == digest {
+        true => Judgement::Proven(len),
+        false => Judgement::Foreign,
+    }
 }
 
 /// Writes everything up to the key share itself, with zeros for the random; returns how long it is.
@@ -138,6 +179,21 @@ mod tests {
                 assert_eq!(out, v.bytes(&key(&format!("server.{order}.response"))));
                 let random = v.bytes(&key(&format!("server.{order}.server_random")));
                 assert_eq!(out[RANDOM_AT..RANDOM_END], random);
+                let judged = |bytes: &[u8]| judge(bytes, hello.random, &secret);
+                for len in 0..out.len() {
+                    assert_eq!(judged(&out[..len]), Judgement::Incomplete, "{len}");
+                }
+                let len = out.len();
+                assert_eq!(
+                    judged(&[&out[..], b"more"].concat()),
+                    Judgement::Proven(len)
+                );
+                // Where the lengths stand nothing may be judged yet.
+                for at in [0, 2, 11, 42, 43, 80, 127, 132, 138, len - 1] {
+                    out[at] ^= 1;
+                    assert_eq!(judged(&out), Judgement::Foreign, "{at}");
+                    out[at] ^= 1;
+                }
             }
         }
     }
