@@ -272,8 +272,12 @@ pub const UPLINK_BYTES: usize = 1 << 20;
 pub const WRITE_BATCH: usize = 64;
 /// Bytes after which a batch for one write is not made longer.
 pub const WRITE_BATCH_BYTES: usize = 256 << 10;
-/// Read buffer of a middle proxy's connection, bytes; it grows with a frame and shrinks back.
-pub const FRAME_BUFFER: usize = 256 << 10;
+/// Read buffer of a middle proxy's connection, bytes: two answers of 128 KiB with what is around them. It
+/// grows with a frame and shrinks back.
+pub const FRAME_BUFFER: usize = 264 << 10;
+/// Bytes of a frame that has begun which are moved to the front of that buffer; a longer part stays, and
+/// a read takes no more than the rest of the frame.
+pub const FRAME_MOVED: usize = 16 << 10;
 
 // --- direct mode -----------------------------------------------------------------------------
 

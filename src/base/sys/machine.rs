@@ -50,27 +50,47 @@ pub fn random_array<const N: usize>() -> io::Result<[u8; N]> {
 
 /// The fastest checksums that this processor offers.
 pub fn checksums() -> Checksums {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("pclmulqdq") {
-        use mtproxy::crypto::crc32::clmul;
-        return Checksums {
-            // SAFETY: the processor has the instructions, as just asked.
-            crc32: |data| unsafe { clmul::crc32(data) },
-            // SAFETY: as above.
-            crc32c: |data| unsafe { clmul::crc32c(data) },
-        };
-    }
-    #[cfg(target_arch = "aarch64")]
-    if std::arch::is_aarch64_feature_detected!("crc") {
-        use mtproxy::crypto::crc32::instructions;
-        return Checksums {
-            // SAFETY: the processor has the instructions, as just asked.
-            crc32: |data| unsafe { instructions::crc32(data) },
-            // SAFETY: as above.
-            crc32c: |data| unsafe { instructions::crc32c(data) },
-        };
-    }
-    PORTABLE
+    found().into_iter().flatten().next().unwrap_or(PORTABLE)
+}
+
+/// Those that it has instructions for, the fastest first.
+#[cfg(target_arch = "x86_64")]
+fn found() -> [Option<Checksums>; 2] {
+    use mtproxy::crypto::crc32::clmul;
+    use std::arch::is_x86_feature_detected as has;
+    let narrow = has!("pclmulqdq").then_some(Checksums {
+        // SAFETY: the processor has the instructions, as just asked.
+        crc32: |data| unsafe { clmul::crc32(data) },
+        // SAFETY: as above.
+        crc32c: |data| unsafe { clmul::crc32c(data) },
+    });
+    let wide = has!("avx512f") && has!("vpclmulqdq");
+    let wide = narrow.filter(|_| wide).map(|_| Checksums {
+        // SAFETY: the processor has the instructions, as just asked.
+        crc32: |data| unsafe { clmul::crc32_wide(data) },
+        // SAFETY: as above.
+        crc32c: |data| unsafe { clmul::crc32c_wide(data) },
+    });
+    [wide, narrow]
+}
+
+/// As on x86-64.
+#[cfg(target_arch = "aarch64")]
+fn found() -> [Option<Checksums>; 1] {
+    use mtproxy::crypto::crc32::instructions;
+    let found = std::arch::is_aarch64_feature_detected!("crc");
+    [found.then_some(Checksums {
+        // SAFETY: the processor has the instructions, as just asked.
+        crc32: |data| unsafe { instructions::crc32(data) },
+        // SAFETY: as above.
+        crc32c: |data| unsafe { instructions::crc32c(data) },
+    })]
+}
+
+/// None are known.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn found() -> [Option<Checksums>; 0] {
+    []
 }
 
 #[cfg(test)]
@@ -79,17 +99,16 @@ mod tests {
 
     #[test]
     fn machine_checksums_equal_the_tables() {
-        let data: Vec<u8> = (0..1000u32).map(|i| ((i * i) >> 3) as u8).collect();
-        let fast = checksums();
-        for len in (0..300).chain([511, 512, 513, 1000]) {
-            for from in [0, 1, 7] {
-                let part = &data[from.min(len)..len];
-                assert_eq!((fast.crc32)(part), (PORTABLE.crc32)(part), "{from}..{len}");
-                assert_eq!(
-                    (fast.crc32c)(part),
-                    (PORTABLE.crc32c)(part),
-                    "{from}..{len}"
-                );
+        let data: Vec<u8> = (0..1400u32).map(|i| ((i * i) >> 3) as u8).collect();
+        // Around the bounds of what is taken at once, too: 64 and 256 bytes, and each of the four lanes.
+        let near = |bound: usize| bound - 17..bound + 18;
+        let lengths = (0..300).chain([512, 576, 768, 1024, 1280].into_iter().flat_map(near));
+        for (len, from) in lengths.flat_map(|len| [0, 1, 7, 33].map(|from| (len, from))) {
+            let part = &data[from..from + len];
+            let wanted = [(PORTABLE.crc32)(part), (PORTABLE.crc32c)(part)];
+            for (form, fast) in found().into_iter().flatten().enumerate() {
+                let got = [(fast.crc32)(part), (fast.crc32c)(part)];
+                assert_eq!(got, wanted, "form {form}, {len} bytes at {from}");
             }
         }
     }

@@ -13,7 +13,7 @@ use core::ops::Range;
 
 use crate::crypto::cbc::{BLOCK, CbcDecrypt, CbcEncrypt};
 use crate::crypto::ctr::StreamKey;
-use crate::limits::{FRAME_BUFFER, MAX_FRAME};
+use crate::limits::{FRAME_BUFFER, FRAME_MOVED, MAX_FRAME, USUAL_FRAME};
 
 /// Bytes of a frame before its payload.
 pub const FRAME_HEAD: usize = 8;
@@ -152,25 +152,42 @@ impl FrameReader {
         }
     }
 
-    /// Where to read to; never empty. The buffer grows only when it is full of a frame's bytes, and
-    /// goes back to its first size when it is empty.
+    /// Where to read to; never empty. The buffer grows only when it is full of a frame's bytes, and goes
+    /// back to its first size when it is empty, unless what was in it last needed more.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.filled {
+            let keep = self.start > FRAME_BUFFER && self.buf.len() <= USUAL_FRAME;
             (self.start, self.clear, self.filled) = (0, 0, 0);
-            if self.buf.len() > FRAME_BUFFER {
+            if self.buf.len() > FRAME_BUFFER && !keep {
                 self.buf = alloc::vec![0; FRAME_BUFFER];
             }
         }
-        let free = self.buf.len().saturating_sub(self.filled);
-        if self.start > 0 && free < FRAME_BUFFER / 4 {
+        if let Some(end) = self.end_in_place() {
+            return self.buf.get_mut(self.filled..end).unwrap_or_default();
+        }
+        // A frame is longer than the buffer; `take` has refused lengths above the limit.
+        self.buf.resize(self.next_capacity(), 0);
+        if self.start > 0 {
             self.buf.copy_within(self.start..self.filled, 0);
             self.filled = self.filled.saturating_sub(self.start);
             self.clear = self.clear.saturating_sub(self.start);
             self.start = 0;
         }
-        // A frame is longer than the buffer; `take` has refused lengths above the limit.
-        self.buf.resize(self.next_capacity(), 0);
         self.buf.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// Where the frame ends that has begun, with its cipher block, if it is to be read where it is: so
+    /// the buffer is empty behind it, and nothing long was moved.
+    fn end_in_place(&self) -> Option<usize> {
+        let is_long = self.filled.saturating_sub(self.start) > FRAME_MOVED;
+        let clear = self.buf.get(self.start..self.clear)?;
+        let word = clear.first_chunk().filter(|_| self.start > 0 && is_long)?;
+        let end = self.start.checked_add(u32::from_le_bytes(*word) as usize)?;
+        let rest = end.checked_sub(self.clear)?;
+        let end = self
+            .clear
+            .checked_add(rest.checked_next_multiple_of(BLOCK)?)?;
+        (self.filled < end && end <= self.buf.len()).then_some(end)
     }
 
     /// `n` bytes were read to the front of [`FrameReader::space`].
@@ -261,13 +278,25 @@ mod tests {
     }
 
     fn feed(reader: &mut FrameReader, bytes: &[u8]) -> Result<Vec<Vec<u8>>, FrameError> {
-        reader.space()[..bytes.len()].copy_from_slice(bytes);
-        reader.received(bytes.len());
         let mut out = Vec::new();
+        assert_eq!(feed_some(reader, bytes, &mut out)?, bytes.len());
+        Ok(out)
+    }
+
+    /// As many bytes as one read takes; how many.
+    fn feed_some(
+        reader: &mut FrameReader,
+        bytes: &[u8],
+        out: &mut Vec<Vec<u8>>,
+    ) -> Result<usize, FrameError> {
+        let space = reader.space();
+        let n = space.len().min(bytes.len());
+        space[..n].copy_from_slice(&bytes[..n]);
+        reader.received(n);
         while let Some(frame) = reader.take()? {
             out.push(frame[FRAME_HEAD..frame.len() - FRAME_TAIL].to_vec());
         }
-        Ok(out)
+        Ok(n)
     }
 
     /// Payloads of step `i` of the transcript.
@@ -386,6 +415,63 @@ mod tests {
             iv: [0; 16],
         };
         assert_eq!(reader.start_cipher(&key), Err(FrameError::Pipelined));
+    }
+
+    #[test]
+    fn frames_are_read_whole_wherever_they_begin() {
+        let key = StreamKey {
+            key: [3; 32],
+            iv: [4; 16],
+        };
+        // Lengths of payloads that fit, that end at the buffer's end, and that need a larger one; with those
+        // between them frames begin anywhere.
+        let longest = FRAME_BUFFER - FRAME_HEAD - SEAL_ROOM;
+        let lengths = [
+            128 << 10,
+            40,
+            128 << 10,
+            1004,
+            longest,
+            longest + 64,
+            512 << 10,
+        ];
+        let lengths = lengths.into_iter().chain((0..40).map(|i| 4 + 4004 * i));
+        let payloads: Vec<Vec<u8>> = lengths.map(|n| vec![n as u8; n]).collect();
+        for piece in [usize::MAX, 300_000, 70_000, 4_001, 16] {
+            let mut writer = FrameWriter::new(PORTABLE.crc32);
+            writer.start_cipher(&key);
+            let mut reader = FrameReader::new(PORTABLE.crc32);
+            reader.start_cipher(&key).unwrap();
+            let wire = payloads.iter().flat_map(|p| sealed(&mut writer, p));
+            let wire: Vec<u8> = wire.collect();
+            let (mut got, mut rest) = (Vec::new(), &wire[..]);
+            while !rest.is_empty() {
+                let n = feed_some(&mut reader, &rest[..piece.min(rest.len())], &mut got).unwrap();
+                assert!(n > 0);
+                rest = &rest[n..];
+            }
+            assert!(got == payloads, "{piece} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn the_buffer_stays_large_for_long_frames_in_a_row() {
+        let mut writer = FrameWriter::new(PORTABLE.crc32);
+        let mut reader = FrameReader::new(PORTABLE.crc32);
+        let mut capacity_behind = |len: usize| {
+            let wire = sealed(&mut writer, &vec![1; len]);
+            let mut rest = &wire[..];
+            while !rest.is_empty() {
+                let n = feed_some(&mut reader, rest, &mut Vec::new()).unwrap();
+                rest = &rest[n..];
+            }
+            reader.space();
+            reader.capacity()
+        };
+        assert_eq!(capacity_behind(512 << 10), 2 * FRAME_BUFFER);
+        assert_eq!(capacity_behind(512 << 10), 2 * FRAME_BUFFER);
+        assert_eq!(capacity_behind(40), FRAME_BUFFER);
+        assert_eq!(capacity_behind(USUAL_FRAME + 4), FRAME_BUFFER);
     }
 
     #[test]
