@@ -52,6 +52,7 @@ mod operator {
     pub mod pages;
     mod proc;
     pub mod report;
+    pub mod sandbox;
     pub mod start;
 
     /// Why the server did not start, or a command failed; the whole sentence.

@@ -20,7 +20,7 @@ use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
-use crate::operator::{Fatal, links, options::Config, report::Report, start};
+use crate::operator::{Fatal, links, options::Config, report::Report, sandbox, start};
 use crate::stats;
 
 /// Serves until a signal asks to stop.
@@ -57,6 +57,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let port = addresses.first().map_or(0, SocketAddr::port);
     links::show_at_start(&config, &files.secrets, port);
 
+    sandbox::enter(&config)?;
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
     let dialer = proxy_secret.map(|secret| Arc::new(dialer(&config, secret)));

@@ -208,6 +208,10 @@ pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, F
 
 /// If started as root, becomes the user of -u, or without -u mtproxy or nobody. Stays root if neither exists.
 pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
+    if let Some(directory) = &config.chroot {
+        let failed = |e| Fatal(format!("--chroot {}: {e}", directory.display()));
+        sys::enter_root(directory).map_err(failed)?;
+    }
     if !sys::is_root() {
         return Ok(());
     }

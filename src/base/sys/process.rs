@@ -143,6 +143,7 @@ pub fn is_root() -> bool {
 pub fn become_user(user: &str) -> io::Result<bool> {
     let name = CString::new(user).map_err(|_| io::ErrorKind::InvalidInput)?;
     let number = decimal(user.as_bytes());
+    super::sandbox::empty_bounding_set();
     // SAFETY: the names are C strings; what is needed of a record is copied before any call that could
     // replace it, and there is no other thread yet.
     unsafe {

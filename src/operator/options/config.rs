@@ -121,6 +121,10 @@ pub struct Config {
     pub daemonize: bool,
     /// -l
     pub log_file: Option<PathBuf>,
+    /// --chroot
+    pub chroot: Option<PathBuf>,
+    /// --no-sandbox
+    pub no_sandbox: bool,
     /// --nice, -20 to 19: is added to the niceness.
     pub nice: i32,
     /// --max-accept-rate: connections a second, 0 for any number.
@@ -149,6 +153,23 @@ impl Config {
     /// Whether there are secrets, of -S or in a file.
     pub fn has_secrets(&self) -> bool {
         !self.secrets.is_empty() || self.secret_file.is_some()
+    }
+
+    /// Files that are read while it serves, or may be.
+    pub fn files_read(&self) -> Vec<&Path> {
+        let secret = self.config_file.as_ref().map(|_| self.proxy_secret_file());
+        let files = [&self.config_file, &self.secret_file];
+        files
+            .into_iter()
+            .filter_map(Option::as_deref)
+            .chain(secret)
+            .collect()
+    }
+
+    /// Files that are written then.
+    pub fn files_written(&self) -> Vec<&Path> {
+        let files = [&self.state, &self.log_file];
+        files.into_iter().filter_map(Option::as_deref).collect()
     }
 
     /// Telegram's proxy-secret file. C: the same.
