@@ -65,6 +65,7 @@ mod regression_process;
 mod relay;
 mod replays;
 mod routing;
+mod sandbox;
 mod secrets;
 mod slow_client;
 mod stalled_log;

@@ -208,17 +208,18 @@ pub fn addresses_of(listeners: &[Arc<TcpListener>]) -> Result<Vec<SocketAddr>, F
 
 /// If started as root, becomes the user of -u, or without -u mtproxy or nobody. Stays root if neither exists.
 pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
-    if let Some(directory) = &config.chroot {
-        let failed = |e| Fatal(format!("--chroot {}: {e}", directory.display()));
-        sys::enter_root(directory).map_err(failed)?;
-    }
+    let chroot = config.chroot.as_deref();
+    let enter_root = || {
+        let entered = chroot.map_or(Ok(()), sys::enter_root);
+        entered.map_err(|e| Fatal(format!("--chroot: {e}")))
+    };
     if !sys::is_root() {
-        return Ok(());
+        return enter_root();
     }
     let user = config.user.as_deref();
     let candidates = user.map_or(vec!["mtproxy", "nobody"], |user| vec![user]);
     for name in candidates {
-        match sys::become_user(name) {
+        match sys::become_user(name, chroot) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             // A container may not let root become somebody else; then it isn't much of a root.
@@ -228,7 +229,7 @@ pub fn drop_privileges(config: &Config) -> Result<(), Fatal> {
     }
     match user {
         Some(user) => Err(Fatal(format!("-u {user}: there is no such user"))),
-        None => Ok(()),
+        None => enter_root(),
     }
 }
 

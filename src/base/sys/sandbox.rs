@@ -15,13 +15,12 @@ use std::ptr;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
 use super::calls;
-use super::consts::{CLOEXEC, check};
+use super::consts::{CLOEXEC, LANDLOCK, check};
 
 const PR_SET_SECCOMP: c_int = 22;
 const PR_CAPBSET_DROP: c_int = 24;
 const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const O_PATH: c_int = 0o10_000_000;
-const LANDLOCK: [c_long; 3] = [444, 445, 446];
 
 unsafe extern "C" {
     fn open(path: *const std::ffi::c_char, flags: c_int, ...) -> c_int;
@@ -38,8 +37,9 @@ const CAPABILITIES: usize = 63;
 pub fn enter_root(directory: &Path) -> io::Result<()> {
     let path = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: a C string.
-    check(unsafe { chroot(path.as_ptr()) })?;
-    std::env::set_current_dir("/")
+    let entered = check(unsafe { chroot(path.as_ptr()) });
+    let entered = entered.and_then(|_| std::env::set_current_dir("/"));
+    entered.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
 }
 
 /// No program that is started could have capabilities; to be called while they are there.
@@ -170,10 +170,10 @@ fn filter() -> Vec<Instruction> {
     // Sockets: streams and datagrams of unix, IPv4 and IPv6, and netlink, which glibc asks for addresses.
     add(EQUALS, calls::SOCKET as u32, 0, 10);
     add(LOAD, argument(0), 0, 0);
-    add(EQUALS, 16, 6, 0);
+    add(EQUALS, 16, 7, 0);
     add(EQUALS, 1, 2, 0);
     add(EQUALS, 2, 1, 0);
-    add(EQUALS, 10, 0, 4);
+    add(EQUALS, 10, 0, 5);
     add(LOAD, argument(1), 0, 0);
     add(AND, 0xf, 0, 0);
     add(EQUALS, 1, 1, 0);
