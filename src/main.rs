@@ -62,6 +62,7 @@ mod operator {
     mod proc;
     pub mod reload;
     pub mod report;
+    pub mod sandbox;
     pub mod service;
     pub mod start;
     pub mod usage;

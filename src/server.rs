@@ -25,7 +25,7 @@ use crate::operator::load::{self, Files, Lasting};
 use crate::operator::pages::{self, Facts};
 use crate::operator::reload::{self, Reload};
 use crate::operator::{
-    Fatal, links, notify, options::Config, report::Report, start, usage::UsageFile,
+    Fatal, links, notify, options::Config, report::Report, sandbox, start, usage::UsageFile,
 };
 use crate::stats;
 
@@ -62,6 +62,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let port = addresses.first().map_or(LINK_PORT, SocketAddr::port);
     links::show_at_start(&config, &files.secrets, port);
 
+    sandbox::enter(&config)?;
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
     let mut usage = config.state.as_deref().map(UsageFile::open);

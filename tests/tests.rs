@@ -73,6 +73,7 @@ mod relay;
 mod reload;
 mod replays;
 mod routing;
+mod sandbox;
 mod secrets;
 mod service;
 mod slow_client;

@@ -276,13 +276,18 @@ fn on_all_addresses(port: u16) -> io::Result<TcpListener> {
 /// If started as root, becomes the user of -u, or without -u mtproxy or nobody, and says whom. Stays root if
 /// neither exists.
 pub fn drop_privileges(config: &Config) -> Result<Option<&str>, Fatal> {
+    let chroot = config.chroot.as_deref();
+    let enter_root = || {
+        let entered = chroot.map_or(Ok(()), sys::enter_root);
+        entered.map_err(|e| Fatal(format!("--chroot: {e}")))
+    };
     if !sys::is_root() {
-        return Ok(None);
+        return enter_root().map(|()| None);
     }
     let user = config.user.as_deref();
     let candidates = user.map_or(vec!["mtproxy", "nobody"], |user| vec![user]);
     for name in candidates {
-        match sys::become_user(name) {
+        match sys::become_user(name, chroot) {
             Ok(true) => return Ok(Some(name)),
             Ok(false) => {}
             // A container may not let root become somebody else; then it isn't much of a root.
@@ -292,7 +297,7 @@ pub fn drop_privileges(config: &Config) -> Result<Option<&str>, Fatal> {
     }
     match user {
         Some(user) => Err(Fatal(format!("-u {user}: there is no such user"))),
-        None => Ok(None),
+        None => enter_root().map(|()| None),
     }
 }
 

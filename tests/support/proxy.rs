@@ -211,6 +211,11 @@ impl Proxy {
         sleeps.sum()
     }
 
+    /// The directory that it sees as the whole file system.
+    pub fn root(&self) -> PathBuf {
+        fs::read_link(format!("/proc/{}/root", self.run.child.0.id())).expect("a running proxy")
+    }
+
     /// What the kernel says of the process: the words of a line of its status file.
     pub fn status(&self, name: &str) -> Vec<String> {
         let path = format!("/proc/{}/status", self.run.child.0.id());

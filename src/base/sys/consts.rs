@@ -72,6 +72,12 @@ pub const SIGUSR1: i32 = if MIPS { 16 } else { 10 };
 pub const SIGUSR2: i32 = if MIPS { 17 } else { 12 };
 pub const SIOCOUTQ: usize = if MIPS { 0x7472 } else { 0x5411 };
 pub const EINPROGRESS: i32 = if MIPS { 150 } else { 115 };
+/// Its calls: create a set of rules, add one, restrict oneself.
+pub const LANDLOCK: [std::ffi::c_long; 3] = if MIPS {
+    [4444, 4445, 4446]
+} else {
+    [444, 445, 446]
+};
 const MIPS: bool = cfg!(target_arch = "mips");
 
 /// The result of a C function that returns -1 for an error and leaves its number in errno.

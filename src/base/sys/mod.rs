@@ -7,10 +7,13 @@ use std::os::unix::ffi::OsStringExt;
 
 use crate::base::log;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
+mod calls;
 mod consts;
 mod machine;
 mod pipe;
 mod process;
+mod sandbox;
 mod signal;
 mod socket;
 
@@ -20,6 +23,7 @@ pub use process::{
     Resource, add_niceness, become_user, daemonize, is_root, leave_terminal, passed_descriptors,
     raise_limit,
 };
+pub use sandbox::{Reach, drop_capabilities, enter_root, filter_calls, limit_files};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,

@@ -5,12 +5,14 @@ use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 
 use mtproxy::proto::wire::decimal;
 
 use super::consts::*;
+use super::sandbox::{empty_bounding_set, enter_root};
 
 #[repr(C)]
 struct Rlimit {
@@ -156,10 +158,11 @@ pub fn is_root() -> bool {
 
 /// Becomes a user for good: groups, gid, uid, each checked. `user` is a name or a number; a number that no
 /// user has is taken for the group, too, and has no further groups. `Ok(false)`: there is no such user.
-/// Only before the first thread.
-pub fn become_user(user: &str) -> io::Result<bool> {
+/// In between, when the user is known, `root` becomes the root of the file system. Only before the first thread.
+pub fn become_user(user: &str, root: Option<&Path>) -> io::Result<bool> {
     let name = CString::new(user).map_err(|_| io::ErrorKind::InvalidInput)?;
     let number = decimal(user.as_bytes());
+    empty_bounding_set();
     // SAFETY: the names are C strings; what is needed of a record is copied before any call that could
     // replace it, and there is no other thread yet.
     unsafe {
@@ -178,6 +181,9 @@ pub fn become_user(user: &str) -> io::Result<bool> {
             }
             (None, None) => return Ok(false),
         };
+        if let Some(root) = root {
+            enter_root(root)?;
+        }
         check(setgid(gid))?;
         check(setuid(uid))?;
         let became = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;

@@ -16,7 +16,7 @@ use crate::middle::nat::NatRules;
 use crate::operator::client::Question;
 use crate::operator::findings::{Finding, Job, Verdict, millis};
 use crate::operator::options::Config;
-use crate::operator::{access, links, ping};
+use crate::operator::{links, ping};
 use crate::stats::Dials;
 
 /// How the names of middle proxies' findings begin.

@@ -189,6 +189,10 @@ pub struct Config {
     pub daemonize: bool,
     /// -l
     pub log_file: Option<PathBuf>,
+    /// --chroot
+    pub chroot: Option<PathBuf>,
+    /// --no-sandbox
+    pub no_sandbox: bool,
     /// --nice, -20 to 19: is added to the niceness.
     pub nice: i32,
     /// --max-accept-rate: connections a second, 0 for any number.

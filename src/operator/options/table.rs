@@ -178,6 +178,11 @@ pub const FLAGS: &[Flag] = &[
         apply: Value(|config, text| set(&mut config.settings_file, values::file(text))),
     },
     Flag {
+        spelling: "--chroot DIR",
+        help: "see this directory as the whole file system once files are read and ports are open; needs root",
+        apply: Value(|config, text| set(&mut config.chroot, values::file(text))),
+    },
+    Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
                repeatable, several of one ID are tried in order",
@@ -306,6 +311,12 @@ pub const FLAGS: &[Flag] = &[
         help: "with a configuration file: don't take clients straight to Telegram while no middle \
                proxy of their data centre can be reached",
         apply: Alone(|config| config.no_fallback = true),
+    },
+    Flag {
+        spelling: "--no-sandbox",
+        help: "keep capabilities, system calls and files that serving doesn't need (default: they are given up \
+               for good at start)",
+        apply: Alone(|config| config.no_sandbox = true),
     },
     Flag {
         spelling: "--open",

@@ -1,0 +1,68 @@
+//! What the running server gives up: all that it does not need. Entered at start, when ports and files are
+//! open and the user is changed, before the first other thread; --no-sandbox leaves it out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::base::log;
+use crate::base::sys::{self, Reach};
+use crate::operator::{Fatal, options::Config, reload};
+
+/// Where the system says how names are looked up and what this process has.
+const SYSTEM: [&str; 4] = ["/etc", "/proc", "/sys/fs/cgroup", "/run/systemd/resolve"];
+
+const CAP_NET_ADMIN: u32 = 1 << 12;
+
+/// Enters it, and says what it consists of.
+pub fn enter(config: &Config) -> Result<(), Fatal> {
+    if config.no_sandbox {
+        log::say(format_args!("sandbox: none (--no-sandbox)"));
+        return Ok(());
+    }
+    let failed = |e| {
+        Fatal(format!(
+            "the sandbox can't be entered ({e}); --no-sandbox goes without"
+        ))
+    };
+    // Marks are set at each connection.
+    let kept = if config.mark > 0 { CAP_NET_ADMIN } else { 0 };
+    sys::drop_capabilities(kept).map_err(failed)?;
+    let files = limit_files(config).map_err(failed)?;
+    let calls = sys::filter_calls().map_err(failed)?;
+    let files = files.map_or("all files (no Landlock)".into(), |version| {
+        format!("its own files only (Landlock {version})")
+    });
+    let calls = if calls {
+        "its own system calls only (seccomp)"
+    } else {
+        "all system calls (no filter for this processor)"
+    };
+    log::say(format_args!("sandbox: no capabilities, {files}, {calls}"));
+    Ok(())
+}
+
+fn limit_files(config: &Config) -> std::io::Result<Option<u32>> {
+    let files = reload::files(config);
+    // Name servers' addresses are often behind a link.
+    let resolver = fs::canonicalize("/etc/resolv.conf").ok();
+    let read = files
+        .iter()
+        .chain(&resolver)
+        .filter_map(|file| directory(file));
+    let read: Vec<PathBuf> = read.chain(SYSTEM.map(PathBuf::from)).collect();
+    let written = [&config.state, &config.log_file].into_iter().flatten();
+    let written: Vec<PathBuf> = written.filter_map(|file| directory(file)).collect();
+    let mut reaches: Vec<Reach> = read.iter().map(|path| Reach::Read(path)).collect();
+    reaches.extend(written.iter().map(|path| Reach::Write(path)));
+    reaches.push(Reach::Write(Path::new("/dev/null")));
+    sys::limit_files(&reaches)
+}
+
+/// The directory of a file, which a new one of its name may replace.
+fn directory(file: &Path) -> Option<PathBuf> {
+    let directory = file.parent()?;
+    match directory.as_os_str().is_empty() {
+        true => Some(PathBuf::from(".")),
+        false => Some(directory.to_owned()),
+    }
+}
