@@ -248,7 +248,7 @@ fn what_is_used_is_kept_over_a_restart() {
 }
 
 #[test]
-fn a_thousand_secrets_from_a_file_and_no_more() {
+fn a_thousand_secrets_from_a_file() {
     let files = Files::new();
     let line = |number: u32| format!("{:032x}:n{number} max-ips=9\n", 7 + u128::from(number));
     let lines: String = (0..1_023).map(line).collect();
