@@ -142,8 +142,16 @@ impl Account {
     /// Counts bytes that are about to be moved. The error: they must not be, and whoever has a client of
     /// this secret is to end it for this reason.
     pub fn spend(&self, bytes: usize) -> Result<(), Close> {
-        let over = self.if_metered(|usage| usage.spend(bytes as u64, clock::unix()).err());
-        over.map_or(Ok(()), Err)
+        match self.is_metered.load(Ordering::Relaxed) {
+            true => self.spend_metered(bytes as u64),
+            false => Ok(()),
+        }
+    }
+
+    // What few secrets need stands in the program once, not wherever bytes are moved.
+    #[inline(never)]
+    fn spend_metered(&self, bytes: u64) -> Result<(), Close> {
+        self.usage.lock().spend(bytes, clock::unix())
     }
 
     /// Why clients are to be ended, if they are.
@@ -152,6 +160,7 @@ impl Account {
     }
 
     /// Whether it has a rate.
+    #[inline(never)]
     pub fn has_rate(&self) -> bool {
         let rate = self.if_metered(|usage| Some(usage.allowance.rate > 0));
         rate.unwrap_or(false)
@@ -159,18 +168,33 @@ impl Account {
 
     /// How many of these bytes to move at once, so that all that comes flows.
     pub fn step(&self, most: usize) -> usize {
+        match self.is_metered.load(Ordering::Relaxed) {
+            true => self.step_metered(most),
+            false => most,
+        }
+    }
+
+    #[inline(never)] // as above
+    fn step_metered(&self, most: usize) -> usize {
         let open = u64::from(self.open.value().max(1));
-        let step = self.if_metered(|usage| match usage.allowance.rate {
-            0 => None,
-            rate => Some(rate / RATE_STEPS / open),
-        });
-        let step = step.map(|step| usize::try_from(step).unwrap_or(most));
-        step.map_or(most, |step| step.max(RATE_LEAST_STEP).min(most))
+        match self.usage.lock().allowance.rate {
+            0 => most,
+            rate => ((rate / RATE_STEPS / open).min(most as u64) as usize)
+                .max(RATE_LEAST_STEP)
+                .min(most),
+        }
     }
 
     /// Waits until bytes that were moved are within the rate.
     pub fn pace(&self, bytes: usize) {
-        let wait = self.if_metered(|usage| usage.pace(bytes as u64, clock::running()));
+        if self.is_metered.load(Ordering::Relaxed) {
+            self.pace_metered(bytes as u64);
+        }
+    }
+
+    #[inline(never)] // as above
+    fn pace_metered(&self, bytes: u64) {
+        let wait = self.usage.lock().pace(bytes, clock::running());
         if let Some(wait) = wait {
             thread::sleep(wait.min(RATE_WAIT));
         }
