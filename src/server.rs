@@ -65,12 +65,13 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     sandbox::enter(&config)?;
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
-    let mut usage = config.state.as_deref().map(UsageFile::open);
     let dialer = dialer(&config, files.proxy_secret.take());
     let lasting = lasting(&config, &capacity)?;
     let telegram = Arc::new(std::mem::take(&mut files.telegram));
     let secrets = files.secrets.clone();
     let rules = load::rules(&config, files, sites, &lasting);
+    // The accounts are there now.
+    let mut usage = config.state.as_deref().map(UsageFile::open);
     rules.sets().iter().for_each(|set| set.start_first());
     let rules = Arc::new(LiveRules::new(rules));
     let reload = Reload {
