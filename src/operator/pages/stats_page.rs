@@ -2,9 +2,9 @@
 //! process, the memory, and the proxy, by its names and in its order, so that scripts that read that
 //! page go on working. Then every other counter, by its own name.
 //!
-//! What this program has no counterpart of is 0: an event loop, worker processes, remote calls of its
-//! own, Diffie-Hellman. Idle is the time since the start less the processor time of the process. One
-//! lock remembers when the page was last asked for.
+//! What this program has no counterpart of is 0: an event loop, worker processes, remote calls of its own and
+//! their Diffie-Hellman (that of --force-dh is not counted). Idle is the time since the start less the
+//! processor time of the process. One lock remembers when the page was last asked for.
 
 use std::fmt::{Display, Write};
 use std::net::Ipv4Addr;
