@@ -79,10 +79,11 @@ fn spawn_job(name: &str, body: Job) -> std::io::Result<()> {
 }
 
 fn work(first: Job) {
-    let seat = Arc::<Seat>::default();
+    let mut seat = None; // not before it is needed: a client may stay for days
     let mut next = Some(first);
     while let Some(job) = next {
         guarded(job);
+        let seat = seat.get_or_insert_with(Arc::<Seat>::default);
         WAITING.lock().push(seat.clone());
         next = seat.wait();
     }
