@@ -1,6 +1,7 @@
 //! Start order, signals, stop. Everything that can fail at start fails before the first thread, with
 //! a sentence that names the file, port or user.
 
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,18 +68,16 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     log::start(log_file).map_err(no_thread)?;
     let dialer = dialer(&config, files.proxy_secret.take());
     let lasting = lasting(&config, &capacity)?;
-    let telegram = Arc::new(std::mem::take(&mut files.telegram));
-    let secrets = files.secrets.clone();
+    let (telegram, secrets) = (mem::take(&mut files.telegram), files.secrets.clone());
     let rules = load::rules(&config, files, sites, &lasting);
     // The accounts are there now.
     let mut usage = config.state.as_deref().map(UsageFile::open);
-    rules.sets().iter().for_each(|set| set.start_first());
     let rules = Arc::new(LiveRules::new(rules));
     let reload = Reload {
         config: Arc::new(config),
         secrets,
         rules: rules.clone(),
-        telegram: Arc::new(Mutex::new(telegram)),
+        telegram: Arc::new(Mutex::new(Arc::new(telegram))),
         dialer: dialer.clone(),
         watch,
         lasting,
@@ -205,6 +204,8 @@ fn start_threads(
     requests: Sender<MainTask>,
     bell: Option<Arc<Bell>>,
 ) -> std::io::Result<()> {
+    let now = rules.current();
+    now.sets().iter().for_each(|set| set.start_first());
     for listener in listeners {
         let (listener, rules) = (listener.clone(), rules.clone());
         // A panic must not end the service.

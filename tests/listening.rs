@@ -245,6 +245,7 @@ fn the_service_manager_is_told() {
         ),
         (format!("@{name}"), by_name),
     ];
+    let secrets = files.write("secrets", to_hex(&SECRET).as_bytes());
     for (place, address) in places {
         let manager = UnixDatagram::bind_addr(&address).expect("a socket");
         // The proxy may have become another user.
@@ -261,11 +262,13 @@ fn the_service_manager_is_told() {
         };
         let mut command = program();
         command
-            .args(["-H", "0", "-S", &to_hex(&SECRET)])
+            .args(["-H", "0", "--secret-file", &secrets])
             .env("NOTIFY_SOCKET", &place)
             .stdin(std::process::Stdio::null());
         let proxy = Proxy::start_by(command);
         assert_eq!(heard(), "READY=1");
+        proxy.signal("HUP");
+        assert_eq!((heard(), heard()), ("RELOADING=1".into(), "READY=1".into()));
         proxy.signal("TERM");
         assert_eq!(heard(), "STOPPING=1");
     }

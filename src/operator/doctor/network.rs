@@ -165,7 +165,7 @@ pub fn own_port(
         source: None,
         secret: entry.map(|entry| entry.secret),
         form: entry.map_or(Form::Plain, |entry| {
-            links::served_form(config, &entries, entry)
+            links::served_form(config, entries, entry)
         }),
         dc: DcId(2),
         count: 1,
