@@ -27,6 +27,7 @@ use crate::middle::slot;
 use crate::operator::access::Secrets;
 use crate::operator::files::Watch;
 use crate::operator::load::{self, Lasting};
+use crate::operator::notify;
 use crate::operator::options::{self, Config};
 use crate::operator::pages::Telegram;
 use crate::operator::report::warn_of_age;
@@ -130,8 +131,10 @@ impl Reload {
 
     /// Reads everything and applies it, or says what is wrong.
     fn reload(&mut self) {
+        notify::say("RELOADING=1");
         let watch = self.watch.again();
         let result = self.load();
+        notify::say("READY=1");
         match &result {
             Ok(fixed) => {
                 STATS.reloads.add(1);
