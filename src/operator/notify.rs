@@ -1,5 +1,5 @@
 //! Tells the service manager how far this process is, if the manager has said where it listens
-//! (NOTIFY_SOCKET, as systemd's sd_notify does it). Called by `server` and `reload`. Nothing is read, and nothing depends
+//! (NOTIFY_SOCKET, as systemd's sd_notify does it). Called by `start`, `reload` and `server`. Nothing is read, and nothing depends
 //! on it.
 
 use std::os::linux::net::SocketAddrExt;
