@@ -22,8 +22,7 @@ use mtproxy::proto::secret::Secret;
 use mtproxy::proto::transport::{ROOM_BEFORE, ROOM_BEHIND, Transport};
 use mtproxy::proto::wire::DcId;
 
-use crate::base::outgoing::{self, Dialled};
-use crate::base::{clock, net, sys};
+use crate::base::{clock, net, outgoing, sys};
 
 /// Whom to ask for what.
 pub struct Question {
@@ -31,6 +30,8 @@ pub struct Question {
     pub addresses: Vec<SocketAddr>,
     /// Where to come from, if not from where the system chooses.
     pub source: Option<IpAddr>,
+    /// This server is asked, past --socks5.
+    pub is_own: bool,
     /// None: this is a data centre.
     pub secret: Option<Secret>,
     /// How clients with this secret talk.
@@ -81,10 +82,13 @@ impl Question {
     pub fn ask(&self) -> Result<Answer, Failure> {
         let begun = Instant::now();
         let within = net::left(self.deadline).unwrap_or_default();
-        let dialled = outgoing::dial_any(&self.addresses, self.source, within);
-        let socket =
-            dialled.and_then(|Dialled { socket, .. }| socket.set_nodelay(true).map(|()| socket));
-        let socket = socket.map_err(Failure::Connect)?;
+        let dial = match self.is_own {
+            true => outgoing::dial_here,
+            false => outgoing::dial_any,
+        };
+        let dialled = dial(&self.addresses, self.source, within).map_err(Failure::Connect)?;
+        let socket = dialled.socket;
+        socket.set_nodelay(true).map_err(Failure::Connect)?;
         let seed = sys::random_array().map_err(Failure::Connect)?;
         let mut random = Random::new(&seed);
         let connect = begun.elapsed();
@@ -97,18 +101,18 @@ impl Question {
             true => begun.elapsed() - connect,
             false => Duration::ZERO,
         };
+        let offer = self.offer(&mut random);
         let mut stream = Stream {
             socket,
             deadline: self.deadline,
-            offer: self.offer(&mut random),
-            receive: Ctr::clear(),
+            receive: Ctr::new(&offer.receive),
+            offer,
             deframer: is_tls.then(Deframer::of_server),
             transport: self.transport(),
             begun: false,
             first: Vec::new(),
             clear: Vec::new(),
         };
-        stream.receive = Ctr::new(&stream.offer.receive);
         stream.take(&mut pending);
         let mut answer = Answer {
             connect,

@@ -51,10 +51,15 @@ impl Finding {
     /// With a verdict, a text and what to do.
     pub fn new(
         verdict: Verdict,
-        name: impl Into<String>,
-        text: impl Into<String>,
+        name: impl AsRef<str>,
+        text: impl AsRef<str>,
         hint: &str,
     ) -> Finding {
+        Finding::of_texts(verdict, [name.as_ref(), text.as_ref(), hint])
+    }
+
+    #[inline(never)] // once, not for each kind of text
+    fn of_texts(verdict: Verdict, [name, text, hint]: [&str; 3]) -> Finding {
         Finding {
             name: name.into(),
             verdict,
@@ -65,7 +70,7 @@ impl Finding {
     }
 
     /// Nothing is to be done.
-    pub fn ok(name: impl Into<String>, text: impl Into<String>) -> Finding {
+    pub fn ok(name: impl AsRef<str>, text: impl AsRef<str>) -> Finding {
         Finding::new(Verdict::Ok, name, text, "")
     }
 

@@ -51,6 +51,7 @@ fn ask_all(ping: &Ping) -> Vec<Finding> {
         let question = Question {
             addresses: addresses.clone(),
             source: None,
+            is_own: false,
             secret: Some(link.secret.secret),
             form: link.secret.form.clone(),
             dc: DcId(*dc),

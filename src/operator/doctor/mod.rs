@@ -77,7 +77,7 @@ fn look(config: &'static Config, end: Instant, found: &mut Vec<Finding>, jobs: &
             false => Finding::new(Verdict::Fail, name, "its folder is missing", "create it"),
         });
     }
-    let read = note(found, "configuration", start::read_config(config, true)).flatten();
+    let read = note(found, "configuration", start::read_config(config, false)).flatten();
     let (Some((file, _)), Some(path)) = (read, &config.config_file) else {
         return;
     };

@@ -33,6 +33,7 @@ pub fn data_centres(config: &Config, table: &Table, end: Instant, jobs: &mut Vec
         let question = Question {
             addresses,
             source: config.source(),
+            is_own: false,
             secret: None,
             form: Form::Plain,
             dc: DcId(id),
@@ -158,11 +159,12 @@ pub fn own_port(
     end: Instant,
     jobs: &mut Vec<Job>,
 ) {
-    let port = config.ports.first().copied().unwrap_or(0);
+    let port = config.first_port().unwrap_or(0);
     let entry = entries.first();
     let question = Question {
         addresses: Vec::new(),
         source: None,
+        is_own: true,
         secret: entry.map(|entry| entry.secret),
         form: entry.map_or(Form::Plain, |entry| {
             links::served_form(config, entries, entry)

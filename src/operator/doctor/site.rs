@@ -108,7 +108,7 @@ fn date_of(at: SocketAddr, name: &str) -> Option<u64> {
         let deadline = Instant::now() + SITE_DATE;
         let mut at = at;
         at.set_port(*port);
-        let mut socket = outgoing::dial_any(&[at], None, SITE_DATE).ok()?.socket;
+        let mut socket = outgoing::dial_here(&[at], None, SITE_DATE).ok()?.socket;
         let request = format!("HEAD / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).ok()?;
         let mut head = vec![0; 2048];
