@@ -38,6 +38,7 @@ pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_NOSIGNAL: i32 = 0x4000;
 pub const RLIMIT_CORE: i32 = 4;
 pub const PR_SET_DUMPABLE: i32 = 4;
+pub const PR_CAPBSET_DROP: i32 = 24;
 pub const F_GETFD: i32 = 1;
 pub const F_SETFD: i32 = 2;
 pub const FD_CLOEXEC: i32 = 1;

@@ -20,10 +20,10 @@ mod socket;
 pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};
 pub use process::{
-    Resource, add_niceness, become_user, daemonize, is_root, leave_terminal, passed_descriptors,
+    Resource, add_niceness, become_user, daemonize, enter_root, is_root, leave_terminal, passed_descriptors,
     raise_limit,
 };
-pub use sandbox::{Reach, drop_capabilities, enter_root, filter_calls, limit_files};
+pub use sandbox::{Reach, drop_capabilities, filter_calls, limit_files};
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
@@ -12,7 +13,6 @@ use std::sync::OnceLock;
 use mtproxy::proto::wire::decimal;
 
 use super::consts::*;
-use super::sandbox::{empty_bounding_set, enter_root};
 
 #[repr(C)]
 struct Rlimit {
@@ -49,11 +49,15 @@ unsafe extern "C" {
     fn initgroups(name: *const c_char, gid: u32) -> c_int;
     fn setgid(gid: u32) -> c_int;
     fn setuid(uid: u32) -> c_int;
+    fn chroot(path: *const c_char) -> c_int;
     fn getuid() -> u32;
     fn geteuid() -> u32;
     fn getgid() -> u32;
     fn getegid() -> u32;
 }
+
+/// The highest capability that a kernel may know.
+const CAPABILITIES: usize = 63;
 
 /// Opens /dev/null in place of each of the descriptors 0 to 2 that is closed: the first socket must not
 /// become somebody's standard output. False if that is not possible.
@@ -154,6 +158,23 @@ fn passed_count() -> c_int {
 pub fn is_root() -> bool {
     // SAFETY: no arguments, cannot fail.
     unsafe { geteuid() == 0 }
+}
+
+/// The process sees this directory as the whole file system. Needs root.
+pub fn enter_root(directory: &Path) -> io::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: a C string.
+    let entered = check(unsafe { chroot(path.as_ptr()) });
+    let entered = entered.and_then(|_| std::env::set_current_dir("/"));
+    entered.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
+}
+
+/// No program that is started could have capabilities; to be called while they are there.
+fn empty_bounding_set() {
+    for capability in 0..=CAPABILITIES {
+        // SAFETY: numbers. Without root it fails, and there is nothing to be dropped.
+        unsafe { prctl(PR_CAPBSET_DROP, capability, 0_usize, 0_usize, 0_usize) };
+    }
 }
 
 /// Becomes a user for good: groups, gid, uid, each checked. `user` is a name or a number; a number that no

@@ -18,36 +18,14 @@ use super::calls;
 use super::consts::{CLOEXEC, LANDLOCK, check};
 
 const PR_SET_SECCOMP: c_int = 22;
-const PR_CAPBSET_DROP: c_int = 24;
 const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const O_PATH: c_int = 0o10_000_000;
 
 unsafe extern "C" {
     fn open(path: *const std::ffi::c_char, flags: c_int, ...) -> c_int;
-    fn chroot(path: *const std::ffi::c_char) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn capset(header: *const [u32; 2], data: *const [u32; 6]) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
-}
-
-/// The highest capability that a kernel may know.
-const CAPABILITIES: usize = 63;
-
-/// The process sees this directory as the whole file system. Needs root.
-pub fn enter_root(directory: &Path) -> io::Result<()> {
-    let path = CString::new(directory.as_os_str().as_bytes())?;
-    // SAFETY: a C string.
-    let entered = check(unsafe { chroot(path.as_ptr()) });
-    let entered = entered.and_then(|_| std::env::set_current_dir("/"));
-    entered.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
-}
-
-/// No program that is started could have capabilities; to be called while they are there.
-pub fn empty_bounding_set() {
-    for capability in 0..=CAPABILITIES {
-        // SAFETY: numbers. Without root it fails, and there is nothing to be dropped.
-        unsafe { prctl(PR_CAPBSET_DROP, capability, 0_usize, 0_usize, 0_usize) };
-    }
 }
 
 /// Gives up all capabilities but those of `kept` (a bit each), and that programs may bring any.
@@ -103,34 +81,35 @@ pub fn filter_calls() -> io::Result<bool> {
     check(set).map(|_| true)
 }
 
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const EQUALS: u16 = 0x15;
+const RETURN: u16 = 0x06;
+const ALLOW: u32 = 0x7fff_0000;
+/// AUDIT_ARCH_*: who calls with another processor's numbers is no part of this program.
+const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
+    0xc000_003e
+} else if cfg!(target_arch = "aarch64") {
+    0xc000_00b7
+} else {
+    0x4000_0028
+};
+
 /// The filter, in the kernel's language (classic BPF over `struct seccomp_data`).
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
 fn filter() -> Vec<Instruction> {
-    const LOAD: u16 = 0x20;
-    const AND: u16 = 0x54;
-    const EQUALS: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
     const KILL: u32 = 0x8000_0000;
     const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
     const NOT_PERMITTED: u32 = 0x0005_0000 | 1;
-    /// AUDIT_ARCH_*: who calls with another processor's numbers is no part of this program.
-    const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
-        0xc000_003e
-    } else if cfg!(target_arch = "aarch64") {
-        0xc000_00b7
-    } else {
-        0x4000_0028
-    };
     /// CLONE_VM and CLONE_THREAD: a thread, no process.
     const THREAD: u32 = 0x1_0100;
     const PROT_EXEC: u32 = 4;
     const PR_SET_NAME: u32 = 15;
 
-    let mut code = Vec::with_capacity(400);
-    let mut add = |code_: u16, value: u32, if_true: u8, if_false: u8| {
-        code.push(Instruction {
-            code: code_,
+    let mut filter = Vec::with_capacity(400);
+    let mut add = |code: u16, value: u32, if_true: u8, if_false: u8| {
+        filter.push(Instruction {
+            code,
             if_true,
             if_false,
             value,
@@ -168,19 +147,23 @@ fn filter() -> Vec<Instruction> {
         }
     }
     // Sockets: streams and datagrams of unix, IPv4 and IPv6, and netlink, which glibc asks for addresses.
-    add(EQUALS, calls::SOCKET as u32, 0, 10);
-    add(LOAD, argument(0), 0, 0);
-    add(EQUALS, 16, 7, 0);
-    add(EQUALS, 1, 2, 0);
-    add(EQUALS, 2, 1, 0);
-    add(EQUALS, 10, 0, 5);
-    add(LOAD, argument(1), 0, 0);
-    add(AND, 0xf, 0, 0);
-    add(EQUALS, 1, 1, 0);
-    add(EQUALS, 2, 0, 1);
-    add(RETURN, ALLOW, 0, 0);
-    add(RETURN, NO_SUCH_CALL, 0, 0);
-    code
+    for (code, value, if_true, if_false) in [
+        (EQUALS, calls::SOCKET as u32, 0, 10),
+        (LOAD, argument(0), 0, 0),
+        (EQUALS, 16, 7, 0),
+        (EQUALS, 1, 2, 0),
+        (EQUALS, 2, 1, 0),
+        (EQUALS, 10, 0, 5),
+        (LOAD, argument(1), 0, 0),
+        (AND, 0xf, 0, 0),
+        (EQUALS, 1, 1, 0),
+        (EQUALS, 2, 0, 1),
+        (RETURN, ALLOW, 0, 0),
+        (RETURN, NO_SUCH_CALL, 0, 0),
+    ] {
+        add(code, value, if_true, if_false);
+    }
+    filter
 }
 
 /// What is reached below a path.
@@ -298,7 +281,8 @@ mod tests {
     #[test]
     fn what_is_not_foreseen_fails_and_what_is_deadly_ends_the_process() {
         const KILLED: c_int = 31; // SIGSYS
-        let cases: [(&str, fn() -> c_int, c_int); 12] = [
+        type Case = (&'static str, fn() -> c_int, c_int);
+        let cases: [Case; 12] = [
             ("getpid", || call(39, 0, 0, 0), 0),
             ("a TCP socket", || call(41, 2, 1, 0), 0),
             ("a UDP socket of IPv6", || call(41, 10, 2, 0), 0),
