@@ -318,11 +318,10 @@ impl Table {
     /// Whoever is in this slot, and had no source, has this one.
     fn give(&mut self, slot: usize, ip: Option<IpAddr>) {
         let slot = self.slots.get_mut(slot).and_then(Option::as_mut);
-        if let (Some(slot), Some(ip)) = (slot, ip) {
-            slot.source = Some(ip);
-            self.sources
-                .entry(ip)
-                .and_modify(|source| source.present += 1);
+        let source = ip.and_then(|ip| self.sources.get_mut(&ip));
+        if let (Some(slot), Some(source)) = (slot, source) {
+            slot.source = ip;
+            source.present += 1;
         }
     }
 
@@ -362,10 +361,9 @@ impl Table {
         }
         // A newcomer has had no time to send anything.
         let own = (false, self.of_source(newcomer.source) + 1, Duration::ZERO);
-        match victim.filter(|(rank, _)| *rank > own) {
-            Some((_, slot)) => Ok(Some(slot)),
-            None => Err(&STATS.unproven_refused_early),
-        }
+        let victim = victim.filter(|(rank, _)| *rank > own);
+        let slot = victim.map(|(_, slot)| Some(slot));
+        slot.ok_or(&STATS.unproven_refused_early)
     }
 
     /// Whether a source may connect again already, if places are scarce; and counts that it does.
