@@ -24,6 +24,7 @@ const RELOADED: &[&str] = &[
     "mask-private",
     "mask-proxy-protocol",
     "mtproto-secret",
+    "proxy-protocol-from",
     "secret-file",
     "tls-hybrid",
     "tls-skew",
