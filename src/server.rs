@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use mtproxy::limits::{self, LINK_PORT};
+use mtproxy::limits;
 use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::bell::Bell;
@@ -60,8 +60,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         user,
     }
     .say();
-    let port = addresses.first().map_or(LINK_PORT, SocketAddr::port);
-    links::show_at_start(&config, &files.secrets, port);
+    links::show_at_start(&config, &files.secrets, &addresses);
 
     sandbox::enter(&config)?;
     sys::block_signals();

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use mtproxy::formats::secret::{Form, SecretEntry, spell, spell_short};
 use mtproxy::formats::{link, qr};
+use mtproxy::limits::LINK_PORT;
 
 use crate::base::{log, net};
 use crate::middle::nat::NatRules;
@@ -23,7 +24,7 @@ pub fn print(config: &Config) -> Result<(), Fatal> {
 
 /// Shows links and QR code if a terminal, --print-links or a made-up secret asks for them; else says
 /// what would. `port` is the one that the first listener has.
-pub fn show_at_start(config: &Config, secrets: &Secrets, port: u16) {
+pub fn show_at_start(config: &Config, secrets: &Secrets, addresses: &[SocketAddr]) {
     if secrets.entries.is_empty() {
         return;
     }
@@ -37,6 +38,8 @@ pub fn show_at_start(config: &Config, secrets: &Secrets, port: u16) {
             "no -S is given: the secret in this link was made up and ends with this run"
         ));
     }
+    // Clients of unix sockets come by way of a front, whose port isn't known.
+    let port = addresses.first().map_or(LINK_PORT, SocketAddr::port);
     if let Err(e) = show(config, &secrets.entries, port, true) {
         log::say(format_args!("warning: {UNWRITTEN}: {e}"));
     }
