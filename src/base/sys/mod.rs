@@ -14,21 +14,31 @@ mod machine;
 mod pipe;
 mod process;
 mod sandbox;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
+mod seccomp;
 mod signal;
 mod socket;
 
 pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};
 pub use process::{
-    Resource, add_niceness, become_user, daemonize, enter_root, is_root, leave_terminal, passed_descriptors,
-    raise_limit,
+    Resource, add_niceness, become_user, daemonize, enter_root, is_root, leave_terminal,
+    passed_descriptors, raise_limit,
 };
-pub use sandbox::{Reach, drop_capabilities, filter_calls, limit_files};
+pub use sandbox::{Reach, drop_capabilities, limit_files};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
+pub use seccomp::filter_calls;
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,
     set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence, unconfirmed,
 };
+
+/// There is no filter of system calls for this processor.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+pub fn filter_calls() -> std::io::Result<bool> {
+    Ok(false)
+}
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
 /// doubles the memory mappings of a thread and so halves the number of clients. What matters of std's

@@ -1,9 +1,5 @@
-//! What the process gives up for good once it serves: capabilities, system calls (seccomp), files and ports
-//! (Landlock). Called at start by `operator::sandbox`, before the first other thread: all threads inherit it.
-//!
-//! A call that takes over a process or the machine ends this one. A call that nobody foresaw fails with
-//! ENOSYS, so that a libc that tries a new one first goes on with the old one (as with clone3, whose
-//! arguments no filter can see).
+//! What the process gives up for good once it serves: capabilities, and files and ports (Landlock); system calls
+//! are in `seccomp`. Called at start by `operator::sandbox`, before the first other thread: all threads inherit it.
 
 use std::ffi::{CString, c_int, c_long, c_void};
 use std::fs::File;
@@ -13,11 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
-use super::calls;
 use super::consts::{CLOEXEC, LANDLOCK, check};
 
-const PR_SET_SECCOMP: c_int = 22;
 const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const O_PATH: c_int = 0o10_000_000;
 
@@ -42,128 +35,6 @@ pub fn drop_capabilities(kept: u32) -> io::Result<()> {
         ))?;
         check(capset(&[VERSION_3, 0], &[kept, kept, 0, 0, 0, 0])).map(drop)
     }
-}
-
-#[repr(C)]
-struct Instruction {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    value: u32,
-}
-
-#[repr(C)]
-struct Program {
-    len: u16,
-    first: *const Instruction,
-}
-
-/// Allows only the system calls that the server makes, in this thread and in those that it starts.
-/// `Ok(false)`: there is no filter for this processor.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
-pub fn filter_calls() -> io::Result<bool> {
-    Ok(false)
-}
-
-/// Allows only the system calls that the server makes, in this thread and in those that it starts.
-/// `Ok(false)`: there is no filter for this processor.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
-pub fn filter_calls() -> io::Result<bool> {
-    const SECCOMP_MODE_FILTER: usize = 2;
-    let code = filter();
-    let program = Program {
-        len: code.len() as u16,
-        first: code.as_ptr(),
-    };
-    // SAFETY: the program and its instructions have the kernel's layout, and outlive the call, which copies
-    // them.
-    let set = unsafe { prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program) };
-    check(set).map(|_| true)
-}
-
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const EQUALS: u16 = 0x15;
-const RETURN: u16 = 0x06;
-const ALLOW: u32 = 0x7fff_0000;
-/// AUDIT_ARCH_*: who calls with another processor's numbers is no part of this program.
-const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
-    0xc000_003e
-} else if cfg!(target_arch = "aarch64") {
-    0xc000_00b7
-} else {
-    0x4000_0028
-};
-
-/// The filter, in the kernel's language (classic BPF over `struct seccomp_data`).
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
-fn filter() -> Vec<Instruction> {
-    const KILL: u32 = 0x8000_0000;
-    const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
-    const NOT_PERMITTED: u32 = 0x0005_0000 | 1;
-    /// CLONE_VM and CLONE_THREAD: a thread, no process.
-    const THREAD: u32 = 0x1_0100;
-    const PROT_EXEC: u32 = 4;
-    const PR_SET_NAME: u32 = 15;
-
-    let mut filter = Vec::with_capacity(400);
-    let mut add = |code: u16, value: u32, if_true: u8, if_false: u8| {
-        filter.push(Instruction {
-            code,
-            if_true,
-            if_false,
-            value,
-        });
-    };
-    // Offsets: 0 the call's number, 4 the processor, 16 and on the arguments, of which the lower halves count.
-    let argument = |index: u32| 16 + 8 * index;
-    add(LOAD, 4, 0, 0);
-    add(EQUALS, ARCHITECTURE, 1, 0);
-    add(RETURN, KILL, 0, 0);
-    add(LOAD, 0, 0, 0);
-    for (list, verdict) in [(calls::ALLOWED, ALLOW), (calls::DEADLY, KILL)] {
-        for &call in list.iter().filter(|call| **call >= 0) {
-            add(EQUALS, call as u32, 0, 1);
-            add(RETURN, verdict, 0, 0);
-        }
-    }
-    // (call, argument, mask, the value that is allowed)
-    let loader = cfg!(target_env = "gnu"); // glibc looks names up with libraries that it loads
-    let map_mask = if loader { 0 } else { PROT_EXEC };
-    for (call, index, mask, wanted, otherwise) in [
-        (calls::CLONE, 0, THREAD, THREAD, KILL),
-        (calls::MMAP, 2, map_mask, 0, NOT_PERMITTED),
-        (calls::MMAP2, 2, map_mask, 0, NOT_PERMITTED),
-        (calls::MPROTECT, 2, map_mask, 0, NOT_PERMITTED),
-        (calls::PRCTL, 0, u32::MAX, PR_SET_NAME, NOT_PERMITTED),
-    ] {
-        if call >= 0 {
-            add(EQUALS, call as u32, 0, 5);
-            add(LOAD, argument(index), 0, 0);
-            add(AND, mask, 0, 0);
-            add(EQUALS, wanted, 0, 1);
-            add(RETURN, ALLOW, 0, 0);
-            add(RETURN, otherwise, 0, 0);
-        }
-    }
-    // Sockets: streams and datagrams of unix, IPv4 and IPv6, and netlink, which glibc asks for addresses.
-    for (code, value, if_true, if_false) in [
-        (EQUALS, calls::SOCKET as u32, 0, 10),
-        (LOAD, argument(0), 0, 0),
-        (EQUALS, 16, 7, 0),
-        (EQUALS, 1, 2, 0),
-        (EQUALS, 2, 1, 0),
-        (EQUALS, 10, 0, 5),
-        (LOAD, argument(1), 0, 0),
-        (AND, 0xf, 0, 0),
-        (EQUALS, 1, 1, 0),
-        (EQUALS, 2, 0, 1),
-        (RETURN, ALLOW, 0, 0),
-        (RETURN, NO_SUCH_CALL, 0, 0),
-    ] {
-        add(code, value, if_true, if_false);
-    }
-    filter
 }
 
 /// What is reached below a path.
@@ -233,71 +104,4 @@ pub fn limit_files(reaches: &[Reach]) -> io::Result<Option<u32>> {
     // SAFETY: numbers.
     let restricted = unsafe { syscall(restrict, rules.as_raw_fd(), 0_u32) };
     check(restricted as c_int).map(|_| Some(version))
-}
-
-#[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
-    use super::*;
-
-    unsafe extern "C" {
-        fn fork() -> c_int;
-        fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
-        fn _exit(code: c_int) -> !;
-    }
-
-    /// Runs `act` in a process of its own inside the filter; what waitpid says of its end.
-    fn inside(act: fn() -> c_int) -> c_int {
-        let mut status = 0;
-        // SAFETY: the child makes nothing but system calls: another thread's locks may be taken there.
-        unsafe {
-            let program = filter();
-            let program = Program {
-                len: program.len() as u16,
-                first: program.as_ptr(),
-            };
-            let child = fork();
-            if child == 0 {
-                prctl(PR_SET_NO_NEW_PRIVS, 1_usize, 0_usize, 0_usize, 0_usize);
-                if prctl(PR_SET_SECCOMP, 2_usize, &raw const program) != 0 {
-                    _exit(99);
-                }
-                _exit(act());
-            }
-            assert!(waitpid(child, &mut status, 0) == child);
-        }
-        status
-    }
-
-    fn call(number: c_long, first: usize, second: usize, third: usize) -> c_int {
-        // SAFETY: numbers only; where the kernel takes one for an address it is null.
-        let result = unsafe { syscall(number, first, second, third, 0_usize, 0_usize, 0_usize) };
-        if result >= 0 {
-            0
-        } else {
-            io::Error::last_os_error().raw_os_error().unwrap_or(77)
-        }
-    }
-
-    #[test]
-    fn what_is_not_foreseen_fails_and_what_is_deadly_ends_the_process() {
-        const KILLED: c_int = 31; // SIGSYS
-        type Case = (&'static str, fn() -> c_int, c_int);
-        let cases: [Case; 12] = [
-            ("getpid", || call(39, 0, 0, 0), 0),
-            ("a TCP socket", || call(41, 2, 1, 0), 0),
-            ("a UDP socket of IPv6", || call(41, 10, 2, 0), 0),
-            ("a raw socket", || call(41, 2, 3, 0), 38 << 8),
-            ("a packet socket", || call(41, 17, 2, 0), 38 << 8),
-            ("a name", || call(157, 15, c"x".as_ptr() as usize, 0), 0),
-            ("another prctl", || call(157, 4, 1, 0), 1 << 8),
-            ("swapon", || call(167, 0, 0, 0), 38 << 8),
-            ("fork by clone", || call(56, 17, 0, 0), KILLED),
-            ("execve", || call(59, 0, 0, 0), KILLED),
-            ("ptrace", || call(101, 0, 0, 0), KILLED),
-            ("clone3", || call(435, 0, 0, 0), 38 << 8),
-        ];
-        for (what, act, wanted) in cases {
-            assert_eq!(inside(act) & 0xff7f, wanted, "{what}");
-        }
-    }
 }
