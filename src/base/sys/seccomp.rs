@@ -129,7 +129,8 @@ fn filter() -> Vec<Instruction> {
     filter
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use super::*;
     use std::ffi::c_long;
