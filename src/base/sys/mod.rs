@@ -27,7 +27,8 @@ pub use sandbox::{Reach, drop_capabilities, enter_root, filter_calls, limit_file
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,
-    set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence, unconfirmed,
+    send_with_more, set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence,
+    unconfirmed,
 };
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
