@@ -22,6 +22,8 @@
 //! | [`proto::mtproto`] | which client messages may be forwarded |
 //! | [`proto::rpc`] | messages to and from a middle proxy |
 //! | [`proto::middle`] | their encrypted frames, and the handshake |
+//! | [`proto::websocket`], [`proto::web`], [`proto::lane`] | the WebSocket and what a web page of Telegram's apps sends in it |
+//! | [`proto::base64`] | base64 |
 //! | [`proto::proxy_protocol`] | tells a mask site whose connection it gets |
 //! | **[`formats`]** | **texts that operators write and see; no stranger's byte** |
 //! | [`formats::config_file`] | Telegram's list of middle proxies |
@@ -64,6 +66,7 @@ pub mod crypto {
 
 /// Wire forms, one module each.
 pub mod proto {
+    pub mod base64;
     /// An obfuscated2 stream that looks like TLS 1.3 (protocol.md 5).
     pub mod faketls {
         pub mod client_hello;
@@ -75,6 +78,7 @@ pub mod proto {
         pub mod server_hello;
     }
     pub mod http;
+    pub mod lane;
     /// The encrypted link to Telegram's middle proxies.
     pub mod middle {
         pub mod frame;
@@ -87,6 +91,8 @@ pub mod proto {
     pub mod secret;
     pub mod socks5;
     pub mod transport;
+    pub mod web;
+    pub mod websocket;
     pub mod wire;
 }
 

@@ -195,6 +195,43 @@ pub const MAX_SITE_FLIGHT: usize = 64 << 10;
 /// After so many milliseconds of silence records begin small again, as web servers' do.
 pub const RECORD_PAUSE: u32 = 1000;
 
+// --- web pages (proxy type WEB), of which C knows nothing ------------------------------------
+
+/// Longest path of a page, bytes, without the slashes around it: the apps refuse longer ones.
+pub const WEB_PATH: usize = 128;
+/// Bytes that each side of a lane may send before the other one says more: the apps and pages know no other.
+pub const WEB_WINDOW: u32 = 4 << 20;
+/// Longest message of a client, bytes: what the apps send at a time.
+pub const WEB_MESSAGE: usize = 2 << 20;
+/// Frames that one message may hold: as the apps' own relay.
+pub const WEB_BATCH: u32 = 4096;
+/// Longest payload of a client's frame, bytes.
+pub const WEB_DATA: u32 = 1 << 20;
+/// Longest piece of data for a client, bytes: with its heads it fits 64 KiB, which every app takes.
+pub const WEB_PIECE: usize = (64 << 10) - 12;
+/// A lane is asked for a sign of life when its client was silent for so long, and closed after as long again:
+/// web servers in front give up after a minute.
+pub const WEB_SILENCE: Duration = Duration::from_secs(25);
+/// Bytes that a lane's client may be told besides its data while that is on its way: answers to its pings, and what
+/// it may send more.
+pub const WEB_PENDING: usize = 16 << 10;
+/// How long a lane's connection may take nothing of what it is sent.
+pub const WEB_WRITE: Duration = Duration::from_secs(30);
+/// How long a page may take to begin its session, and a session lives without a lane, seconds.
+pub const WEB_GRACE: u32 = 120;
+/// Sessions at a time: each takes a few hundred bytes.
+pub const WEB_SESSIONS: usize = 4096;
+/// Lanes of a session at a time; the apps open at most 64.
+pub const WEB_LANES: u32 = 128;
+/// Numbers of a session's last lanes, none of which may come again.
+pub const WEB_LANES_KEPT: usize = 64;
+/// The port for web pages where --web-listen gives none.
+pub const WEB_PORT: u16 = 8080;
+/// Pages that --web may give.
+pub const MAX_WEB: usize = 16;
+/// Networks that --web-trust may give.
+pub const MAX_WEB_NETS: usize = 64;
+
 // --- commands -------------------------------------------------------------------------------
 
 /// `ping`: everything, unless --timeout says otherwise.

@@ -2,7 +2,7 @@
 //!
 //! A connection comes through the `door` and takes one of two roads, `middle` or `direct`; the `operator`'s
 //! side starts all, watches it and changes it; all stand on `base` and on the library. Arrows point down
-//! only: server → operator → door → middle | direct → pair, stream → stats → base → the library. The roads
+//! only: server → operator → web → door → middle | direct → pair, stream → stats → base → the library. The roads
 //! name neither each other nor the door (`tests/layers.rs`).
 #![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
@@ -52,6 +52,7 @@ mod operator {
     pub mod doctor;
     pub mod files;
     mod findings;
+    pub mod front;
     pub mod links;
     pub mod load;
     pub mod migrate;
@@ -75,13 +76,14 @@ mod pair;
 mod server;
 mod stats;
 mod stream;
+mod web;
 
 use std::ffi::OsString;
 use std::io::Write;
 
 use base::log;
 use operator::options::{self, Command};
-use operator::{access, doctor, links, migrate, ping, service};
+use operator::{access, doctor, front, links, migrate, ping, service};
 
 /// Runs the command line and returns the exit code: 0 stopped or all well, 1 failed at work, 2
 /// usage, 4 bad --address.
@@ -101,6 +103,7 @@ fn run(args: Vec<OsString>) -> u8 {
     let result = match options::parse(args) {
         Ok(Command::Run(config)) => server::run(*config),
         Ok(Command::Link(config)) => links::print(&config),
+        Ok(Command::Front(front, config)) => front::print(&config, front),
         Ok(Command::Secret(domain)) => access::print_new(domain),
         Ok(Command::Service(service)) => service::print(&service),
         Ok(Command::Migrate(file)) => migrate::print(&file),

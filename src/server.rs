@@ -15,9 +15,10 @@ use crate::base::clock::{self, Every};
 use crate::base::lock::Mutex;
 use crate::base::sys::{self, Signal};
 use crate::base::{buffers, gauge::Gauge, log, net::Listener, threads};
+use crate::door::accept::Serve;
 use crate::door::admission::{Admission, Caps};
 use crate::door::rules::{LiveRules, Rules};
-use crate::door::{accept, closing, probe, replay::Replays, visitors::Visitors};
+use crate::door::{self, accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::MainTask;
 use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
@@ -29,6 +30,7 @@ use crate::operator::{
     Fatal, links, notify, options::Config, report::Report, sandbox, start, usage::UsageFile,
 };
 use crate::stats;
+use crate::web::Web;
 
 /// Serves until a signal asks to stop.
 pub fn run(config: Config) -> Result<(), Fatal> {
@@ -39,7 +41,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     let watch = Watch::new(reload::files(&config));
     let mut files = load::read(&config, &requests, None)?;
     stats::set_served(files.served());
-    let listeners = start::listen(&config)?;
+    let (listeners, web_listener) = start::listen(&config)?;
     let stats_sockets = start::bind_stats(&config)?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.address()).collect();
     let capacity = capacity::find(&demand(&config, &files));
@@ -72,6 +74,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     // The accounts are there now.
     let mut usage = config.state.as_deref().map(UsageFile::open);
     let rules = Arc::new(LiveRules::new(rules));
+    let web = web(&config, web_listener.clone())?;
     let reload = Reload {
         config: Arc::new(config),
         secrets,
@@ -86,10 +89,10 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     };
     let pages = start_pages(&stats_sockets, &reload, born, capacity.clients);
     let bell = pages.and_then(|()| reload.start()).map_err(no_thread)?;
-    start_threads(&listeners, &rules, requests, bell).map_err(no_thread)?;
+    start_threads(&listeners, web, &rules, (requests, bell)).map_err(no_thread)?;
     start::ready(starter)?;
     serve(&inbox, &rules, dialer.as_ref(), &mut usage);
-    stop(&listeners, &rules.current());
+    stop(listeners.iter().chain(&web_listener), &rules.current());
     usage.iter_mut().for_each(UsageFile::save);
     Ok(())
 }
@@ -106,7 +109,7 @@ fn demand<'a>(config: &'a Config, files: &Files) -> Demand<'a> {
     let listeners = config.ports.len() + config.listen.len() + sys::passed_descriptors().len();
     Demand {
         config,
-        slots: (slots + listeners) as u64,
+        slots: (slots + listeners + config.web.len().min(1)) as u64,
         limited: limits.map(u64::from).sum(),
         fake_tls: !files.domains.is_empty(),
     }
@@ -199,17 +202,22 @@ fn start_pages(
 
 fn start_threads(
     listeners: &[Arc<Listener>],
+    web: Option<(Arc<Listener>, Serve)>,
     rules: &Arc<LiveRules>,
-    requests: Sender<MainTask>,
-    bell: Option<Arc<Bell>>,
+    (requests, bell): (Sender<MainTask>, Option<Arc<Bell>>),
 ) -> std::io::Result<()> {
     let now = rules.current();
     now.sets().iter().for_each(|set| set.start_first());
-    for listener in listeners {
-        let (listener, rules) = (listener.clone(), rules.clone());
+    let serve = Serve {
+        is_fronted: true,
+        job: Arc::new(door::serve),
+    };
+    let of_ports = listeners.iter().map(|l| (l.clone(), serve.clone()));
+    for (listener, serve) in of_ports.chain(web) {
+        let rules = rules.clone();
+        let run = move || accept::run(&listener, &rules, &serve);
         // A panic must not end the service.
-        let run = move || while !threads::guarded(|| accept::run(&listener, &rules)) {};
-        threads::spawn("accept", run)?;
+        threads::spawn("accept", move || while !threads::guarded(&run) {})?;
     }
     if rules.sites().is_some() {
         let rules = rules.clone();
@@ -254,6 +262,25 @@ fn watch_signals(requests: &Sender<MainTask>, bell: Option<&Bell>) {
     }
 }
 
+/// What serves web pages and their lanes, if there are any.
+fn web(
+    config: &Config,
+    listener: Option<Arc<Listener>>,
+) -> Result<Option<(Arc<Listener>, Serve)>, Fatal> {
+    let Some(listener) = listener else {
+        return Ok(None);
+    };
+    let (places, nets) = (config.web.clone(), config.web_nets.clone());
+    log::say(format_args!("web pages on {listener}"));
+    let web = Web::new(places, nets);
+    let web = web.map_err(|e| Fatal(format!("no random bytes: {e}")))?;
+    let serve = Serve {
+        is_fronted: false,
+        job: Arc::new(move |rules: &_, newcomer| web.serve(rules, newcomer)),
+    };
+    Ok(Some((listener, serve)))
+}
+
 /// Does what other threads ask for until the server is to stop.
 fn serve(
     inbox: &Receiver<MainTask>,
@@ -285,10 +312,10 @@ fn serve(
 }
 
 /// Takes no more clients, lets those that are there fetch what waits for them, and sums up.
-fn stop(listeners: &[Arc<Listener>], rules: &Rules) {
+fn stop<'a>(listeners: impl Iterator<Item = &'a Arc<Listener>>, rules: &Rules) {
     log::event(format_args!("stopping"));
     notify::say("STOPPING=1");
-    listeners.iter().for_each(|l| sys::shut_down_listener(&**l));
+    listeners.for_each(|l| sys::shut_down_listener(&**l));
     closing::begin();
     rules.sets().iter().for_each(|set| set.stop());
     let drained = closing::wait(limits::STOP_DRAIN);

@@ -94,6 +94,9 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
     ("tcp-iothreads", "1", "one", ""),
     ("tls-hybrid", "off", "maybe", "-D a.b"),
     ("tls-skew", "600,3", "600,soon", "-D a.b"),
+    ("web", "a.b/c", "localhost", ""),
+    ("web-listen", "[::1]:81", "h:1", "--web a.b"),
+    ("web-trust", "10.0.0.0/8", "10.1.0.0/8", "--web a.b"),
 ];
 
 /// These end the command line.

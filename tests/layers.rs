@@ -11,8 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// last column allows. `mtproxy` is the library as a whole, seen from the daemon.
 const LAYERS: &[(&str, &str)] = &[
     ("main", "server operator base"),
-    ("server", "operator door middle direct stats base mtproxy"),
+    (
+        "server",
+        "operator web door middle direct stats base mtproxy",
+    ),
     ("operator", "door middle direct stats base mtproxy"),
+    ("web", "door stream stats base mtproxy"),
     ("door", "middle direct pair stream stats base mtproxy"),
     // The two roads name neither each other nor the door.
     ("middle", "stream stats base mtproxy"),

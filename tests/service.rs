@@ -226,11 +226,11 @@ fn wrong_command_lines() {
     for (arguments, wanted) in [
         (
             &["service"][..],
-            "service: expected systemd, openwrt or docker first",
+            "service: expected systemd, openwrt, docker, nginx or caddy first",
         ),
         (
             &["service", "runit", "-H", "1"],
-            "service: expected systemd, openwrt or docker first",
+            "service: expected systemd, openwrt, docker, nginx or caddy first",
         ),
         (
             &["service", "systemd", "-H", "x"],

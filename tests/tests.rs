@@ -88,6 +88,10 @@ mod strangers;
 mod summary;
 mod transports;
 mod verbosity;
+mod web;
+mod web_door;
+mod web_nginx;
+mod web_page;
 
 // The house.
 mod layers;

@@ -7,6 +7,7 @@
 //! The price: the same ciphertext runs on both legs. A client that doesn't obfuscate has no such stream:
 //! for it bytes are deciphered downwards, too.
 
+mod lane;
 mod relay;
 pub mod table;
 

@@ -4,22 +4,25 @@
 //! borrows what moves more at a time: upwards, where bytes go through two ciphers, a large pooled buffer;
 //! downwards a pipe, through which the kernel moves them without a copy. In fake TLS the record layer
 //! comes off upwards, and downwards bytes go through a buffer: a pipe would have to be emptied record by
-//! record, which costs more than the copy. The free pipes have a lock, held for a push or a pop.
+//! record, which costs more than the copy; the pieces of a web page's lane are long enough. The free pipes have a lock, held for a push or a pop.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mtproxy::crypto::ctr::Ctr;
-use mtproxy::limits::{PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_COPY, RELAY_LINGER, RELAY_STEP};
-use mtproxy::proto::faketls::record::{self, Sizer};
+use mtproxy::limits::{
+    PIPES_KEPT, RECORD_START, RELAY_BUSY, RELAY_COPY, RELAY_LINGER, RELAY_STEP, WEB_PIECE,
+};
 
+use super::lane::{Closing, Lane};
 use crate::base::buffers::{self, Account, Buffer};
 use crate::base::lock::Mutex;
+use crate::base::net;
+use crate::base::records::{MAX_HEAD, Wrap};
 use crate::base::sys::{self, Pipe};
-use crate::base::{clock, net, records};
 use crate::pair::{self, Broken, Half, Listed, Pair};
 use crate::stats::{Close, Guest, Traffic};
 use crate::stream::{ClientStream, Layers};
@@ -36,9 +39,16 @@ pub struct Up<'a> {
 struct Down {
     /// The data centre's stream, if the client expects another one.
     cipher: Option<Box<Ctr>>,
-    /// In fake TLS.
-    sizer: Option<Sizer>,
+    way: Way,
     traffic: &'static Traffic,
+}
+
+/// In what bytes go down.
+enum Way {
+    /// As they are, or in records.
+    Wrapped(Wrap),
+    /// In messages of a lane, within its credit.
+    Lane(Arc<Lane>),
 }
 
 /// Relays until both halves have ended; says what ended first, which is counted.
@@ -51,12 +61,22 @@ pub fn run(
 ) -> (Close, Listed) {
     let traffic = guest.traffic;
     let pair = Arc::new(Pair::new(client, dc, Some(traffic.account)));
+    let (way, lane) = match up.stream.layers.wrap() {
+        Wrap::Lane(down) => {
+            let lane = Arc::new(Lane::new(down));
+            (Way::Lane(lane.clone()), Some(lane))
+        }
+        wrap => (Way::Wrapped(wrap), None),
+    };
     let down = Down {
         cipher: down,
-        sizer: up.stream.layers.is_tls().then(Sizer::new),
+        way,
         traffic,
     };
-    let up = |pair: &Pair| relay_up(pair, &mut up, traffic);
+    let up = |pair: &Pair| {
+        let _closing = lane.as_deref().map(Closing);
+        relay_up(pair, &mut up, lane.as_deref(), traffic)
+    };
     let down = move |pair: &Pair| relay_down(pair, down);
     let ends = [Close::ClientGone, Close::DcClosed];
     let (reason, listed) = pair::run(&pair, ends, up, down);
@@ -64,14 +84,20 @@ pub fn run(
     (reason, listed)
 }
 
-fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
+fn relay_up(pair: &Pair, up: &mut Up, lane: Option<&Lane>, traffic: &Traffic) -> Half {
     let Up { stream, send } = up;
     let ClientStream { layers, small, .. } = stream;
+    heed(pair, layers, lane)?;
     // A wrong record may have come with the header.
     layers.check().map_err(Broken::Client)?;
-    let mut pass = |bytes: &mut [u8]| pass_up(pair, layers, send, traffic, bytes);
+    let patience = layers.patience();
     loop {
-        let mut n = read(&pair.client, &mut **small, CLIENT_LOST)?;
+        let Some(mut n) = read_soon(&pair.client, &mut **small, CLIENT_LOST)? else {
+            layers.silent().map_err(Broken::Client)?;
+            heed(pair, layers, lane)?;
+            continue;
+        };
+        let mut pass = |bytes: &mut [u8]| pass_up(pair, (layers, lane), send, traffic, bytes);
         let mut taken = pass(&mut small[..n])?;
         let is_busy = taken && n == small.len() && buffers::excess() == 0;
         if let Some(mut large) = is_busy.then(|| large(RELAY_STEP)).flatten() {
@@ -87,7 +113,10 @@ fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
                     break;
                 }
             }
-            linger(&pair.client, None);
+            linger(&pair.client, patience);
+        }
+        if n == 0 && lane.is_some() {
+            return Err(Broken::Client(Close::ClientGone));
         }
         if n == 0 {
             let _ = pair.far.shutdown(Shutdown::Write);
@@ -102,7 +131,7 @@ fn relay_up(pair: &Pair, up: &mut Up, traffic: &Traffic) -> Half {
 /// Passes on bytes as the client sent them; false if the data centre takes no more. An error once the client has sent a wrong record.
 fn pass_up(
     pair: &Pair,
-    layers: &mut Layers,
+    (layers, lane): (&mut Layers, Option<&Lane>),
     send: &mut Ctr,
     traffic: &Traffic,
     bytes: &mut [u8],
@@ -115,8 +144,18 @@ fn pass_up(
     traffic.direct_up_bytes.add(len as u64);
     let taken = (&pair.far).write_all(bytes).is_ok();
     traffic.account.pace(len);
+    heed(pair, layers, lane)?;
     layers.check().map_err(Broken::Client)?;
     Ok(taken)
+}
+
+/// Tells a lane's client what it is to be told.
+fn heed(pair: &Pair, layers: &mut Layers, lane: Option<&Lane>) -> Half {
+    let mut told = Ok(());
+    if let Some(lane) = lane {
+        layers.reply(|granted, bytes| told = lane.control(&pair.client, granted, bytes));
+    }
+    told.map_err(|_| CLIENT_LOST)
 }
 
 /// The data centre takes no more, but what it has sent is still on its way to the client. Closing the
@@ -128,15 +167,15 @@ fn discard(pair: &Pair, small: &mut [u8]) -> Half {
 
 fn relay_down(pair: &Pair, mut down: Down) -> Half {
     // Its size is that of the first record on a stream.
-    let mut small = [0; record::HEADER + RECORD_START];
+    let mut small = [0; MAX_HEAD + RECORD_START];
     loop {
-        let body = &mut small[record::HEADER..];
+        let body = &mut small[MAX_HEAD..];
         let (mut n, room) = (read(&pair.far, body, DC_LOST)?, body.len());
         pass_small_down(pair, &mut small, n, &mut down)?;
         if n == room {
             linger(&pair.far, Some(RELAY_LINGER));
             // Bytes in a pipe can't be deciphered, nor cut into records at no cost.
-            let by_copy = down.sizer.is_some() || down.cipher.is_some();
+            let by_copy = matches!(down.way, Way::Wrapped(Wrap::Tls(_))) || down.cipher.is_some();
             let moved = match (!by_copy).then(take_pipe).flatten() {
                 Some(pipe) => move_by_pipe(pair, pipe, &down)?,
                 None => None,
@@ -152,24 +191,32 @@ fn relay_down(pair: &Pair, mut down: Down) -> Half {
             linger(&pair.far, None);
         }
         if n == 0 {
+            if let Way::Lane(lane) = &down.way {
+                lane.farewell(&pair.client);
+            }
             let _ = pair.client.shutdown(Shutdown::Write);
             return Ok(());
         }
     }
 }
 
-/// Passes on the first `n` bytes behind room for a record's header. They fit any record.
+/// Passes on the first `n` bytes behind room for a head. They fit any record.
 fn pass_small_down(pair: &Pair, small: &mut [u8], n: usize, down: &mut Down) -> Half {
-    let mut start = record::HEADER;
-    if let Some(sizer) = down.sizer.as_mut().filter(|_| n > 0) {
-        sizer.next(clock::millis());
-        small[..start].copy_from_slice(&record::header(n));
-        start = 0;
-    }
-    decipher(down, &mut small[record::HEADER..record::HEADER + n]);
+    let (head, behind) = small
+        .split_first_chunk_mut::<MAX_HEAD>()
+        .ok_or(CLIENT_LOST)?;
+    let body = &mut behind[..n];
+    decipher(down, body);
     passed_down(pair, n, down)?;
-    let bytes = &small[start..record::HEADER + n];
-    (&pair.client).write_all(bytes).map_err(|_| CLIENT_LOST)?;
+    let sent = match &mut down.way {
+        _ if n == 0 => Ok(()),
+        Way::Lane(lane) => lane.send(&pair.client, body, &|| pair.step()),
+        Way::Wrapped(wrap) => {
+            let start = wrap.single(n, head);
+            (&pair.client).write_all(&small[start..MAX_HEAD + n])
+        }
+    };
+    sent.map_err(|_| CLIENT_LOST)?;
     down.traffic.account.pace(n);
     Ok(())
 }
@@ -205,14 +252,24 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, B
             result => result.map_err(|_| DC_LOST)?,
         };
         passed_down(pair, n, down)?;
-        let mut left = n;
-        while left > 0 {
-            match pipe.empty(&pair.client, left) {
-                Ok(0) | Err(_) => return Err(CLIENT_LOST),
-                Ok(gone) => left -= gone,
+        let empty = |mut left| {
+            while left > 0 {
+                match pipe.empty(&pair.client, left)? {
+                    0 => return Err(ErrorKind::WriteZero.into()),
+                    gone => left -= gone,
+                }
+                pair.step();
             }
-            pair.step();
-        }
+            Ok(())
+        };
+        let sent: io::Result<()> = match &down.way {
+            Way::Wrapped(_) => empty(n),
+            Way::Lane(lane) => lane.pieces(&pair.client, n, &mut |front, len| {
+                sys::send_with_more(&pair.client, &front.map(IoSlice::new))?;
+                empty(len)
+            }),
+        };
+        sent.map_err(|_| CLIENT_LOST)?;
         down.traffic.account.pace(n);
         if n < RELAY_BUSY {
             keep_pipe(pipe);
@@ -225,15 +282,21 @@ fn move_by_pipe(pair: &Pair, pipe: Pipe, down: &Down) -> Result<Option<usize>, B
 #[inline(never)]
 fn move_by_copy(pair: &Pair, mut large: Buffer, down: &mut Down) -> Result<usize, Broken> {
     loop {
-        let step = down.traffic.account.step(large.len());
+        // One piece of a lane.
+        let room = match down.way {
+            Way::Lane(_) => large.len().min(WEB_PIECE),
+            Way::Wrapped(_) => large.len(),
+        };
+        let step = down.traffic.account.step(room);
         let Some(n) = read_soon(&pair.far, &mut large[..step], DC_LOST)? else {
             return Ok(1);
         };
         decipher(down, &mut large[..n]);
         passed_down(pair, n, down)?;
-        let sent = match &mut down.sizer {
-            None => (&pair.client).write_all(&large[..n]),
-            Some(sizer) => records::cut(sizer, &large[..n], |parts| {
+        let sent: io::Result<()> = match &mut down.way {
+            Way::Lane(lane) => lane.send(&pair.client, &large[..n], &|| pair.step()),
+            Way::Wrapped(Wrap::Nothing) => (&pair.client).write_all(&large[..n]),
+            Way::Wrapped(wrap) => wrap.cut(&large[..n], |parts| {
                 pair.step();
                 net::write_all(&pair.client, parts)
             }),
@@ -293,8 +356,10 @@ fn keep_pipe(pipe: Pipe) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Layer;
     use mtproxy::crypto::ctr::StreamKey;
     use mtproxy::limits::READ_SMALL;
+    use mtproxy::proto::faketls::record::Sizer;
     use mtproxy::proto::obfuscated2::Accepted;
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
@@ -331,7 +396,7 @@ mod tests {
         accepted.receive = cipher(1);
         let up = Up {
             stream: ClientStream {
-                layers: Layers::new(Box::new(accepted), None),
+                layers: Layers::new(Box::new(accepted), Layer::Nothing),
                 small: &mut [0; READ_SMALL],
                 pending: 0..0,
             },
@@ -388,7 +453,10 @@ mod tests {
             for tls in [false, true] {
                 let new = move || Down {
                     cipher: None,
-                    sizer: tls.then(Sizer::new),
+                    way: Way::Wrapped(match tls {
+                        true => Wrap::Tls(Sizer::new()),
+                        false => Wrap::Nothing,
+                    }),
                     traffic: traffic(),
                 };
                 let down = move |pair: &Pair| assert!(relay_down(pair, new()).is_ok());

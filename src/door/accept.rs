@@ -1,25 +1,38 @@
 //! Listeners, one thread each. Every accepted connection gets a thread of the pool and is served by the
-//! door; if it is not admitted, or no thread can be had, it is closed and counted.
+//! door, or by that for web pages; if it is not admitted, or no thread can be had, it is closed and counted.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use mtproxy::limits::ACCEPT_PAUSE;
 
-use super::rules::LiveRules;
-use super::{proxied, serve};
+use super::admission::Newcomer;
+use super::proxied;
+use super::rules::{LiveRules, Rules};
 use crate::base::gauge::Gauge;
 use crate::base::net::{Listener, UNKNOWN};
 use crate::base::{log, threads};
 use crate::stats::{CLIENTS, STATS};
 
+/// What serves connections of a listener.
+#[derive(Clone)]
+pub struct Serve {
+    /// Whether those of --proxy-protocol may come through it only.
+    pub is_fronted: bool,
+    /// Serves one to its end.
+    pub job: Arc<Job>,
+}
+
+type Job = dyn Fn(&Rules, Newcomer) + Send + Sync;
+
 /// Accepts connections until the listener is shut down.
-pub fn run(listener: &Listener, rules: &LiveRules) {
+pub fn run(listener: &Listener, rules: &LiveRules, serve: &Serve) {
     let mut failing = false;
     loop {
         match listener.accept() {
             Ok(Some((socket, peer))) => {
                 failing = false;
-                admit(socket, peer, rules);
+                admit(socket, peer, rules, serve);
             }
             Ok(None) => return,
             Err(e) => {
@@ -35,11 +48,11 @@ pub fn run(listener: &Listener, rules: &LiveRules) {
     }
 }
 
-fn admit(socket: TcpStream, peer: SocketAddr, rules: &LiveRules) {
+fn admit(socket: TcpStream, peer: SocketAddr, rules: &LiveRules, serve: &Serve) {
     STATS.inbound_connections_accepted.add(1);
     let rules = rules.current();
     let mut source = peer;
-    if !rules.fronts.is_empty() {
+    if serve.is_fronted && !rules.fronts.is_empty() {
         if !proxied::is_front(&rules.fronts, peer.ip()) {
             return STATS.proxy_untrusted.add(1);
         }
@@ -51,10 +64,10 @@ fn admit(socket: TcpStream, peer: SocketAddr, rules: &LiveRules) {
         Err(counter) => return counter.add(1),
     };
     newcomer.peer = peer;
-    let place = Gauge::enter(&CLIENTS);
+    let (job, place) = (serve.job.clone(), Gauge::enter(&CLIENTS));
     let job = move || {
         let _place = place;
-        serve(&rules, newcomer);
+        job(&rules, newcomer);
     };
     if !threads::run(Box::new(job)) {
         STATS.accept_thread_failed.add(1);

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::time::Instant;
 
 use mtproxy::limits::{CLIENT_HANDSHAKE, HEADER_LEN, HEADER_PROOF, READ_SMALL};
-use mtproxy::proto::faketls::record::Deframer;
 use mtproxy::proto::http;
 use mtproxy::proto::obfuscated2::{self, Accepted};
 use mtproxy::proto::transport::Transport;
@@ -20,7 +19,7 @@ use super::sites::Site;
 use crate::base::buffers::Buffer;
 use crate::middle::http::FirstRequest;
 use crate::stats::{Close, STATS};
-use crate::stream::{self, ClientStream, Layers};
+use crate::stream::{self, ClientStream, Layer, Layers};
 
 /// Who a connection is.
 pub enum Found<'a> {
@@ -70,6 +69,27 @@ impl Received<'_> {
             None => &self.small[..self.len],
         }
     }
+
+    /// Reads more behind what has come, which is less than `most` bytes.
+    pub fn read_more(
+        &mut self,
+        newcomer: &mut Newcomer,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<(), Close> {
+        let room = self.large.as_ref().map_or(READ_SMALL, |large| large.len());
+        if self.len == room {
+            let mut larger = newcomer.buffer((2 * room).min(most))?;
+            larger[..room].copy_from_slice(self.bytes());
+            self.large = Some(larger);
+        }
+        let place = match &mut self.large {
+            Some(large) => &mut large[self.len..],
+            None => &mut self.small[self.len..],
+        };
+        self.len += read_before(deadline, newcomer, place)?;
+        Ok(())
+    }
 }
 
 /// An accepted header, and where in the buffer the bytes behind it lie.
@@ -78,11 +98,16 @@ pub struct Opened(Layers, Range<usize>);
 impl Opened {
     /// The client whose header and first bytes are in `small`.
     pub fn client(self, small: &mut [u8; READ_SMALL]) -> Found<'_> {
-        Found::Client(ClientStream {
+        Found::Client(self.stream(small))
+    }
+
+    /// The same, of a client that is known to be one.
+    pub fn stream(self, small: &mut [u8; READ_SMALL]) -> ClientStream<'_> {
+        ClientStream {
             layers: self.0,
             small,
             pending: self.1,
-        })
+        }
     }
 }
 
@@ -150,7 +175,7 @@ fn without_header(
             && (transport == Transport::PaddedIntermediate || !rules.padded_only)
         {
             let accepted = Box::new(Accepted::clear(transport, rules.default_dc()));
-            return opened(newcomer, accepted, None, start..*len).map(Begins::Clear);
+            return opened(newcomer, accepted, Layer::Nothing, start..*len).map(Begins::Clear);
         }
     }
     let is_request = small.first_chunk().is_some_and(http::is_request);
@@ -171,48 +196,62 @@ pub fn plain(
     while *len < HEADER_LEN {
         *len += read_before(deadline, newcomer, &mut small[*len..])?;
     }
-    open(newcomer, rules, &mut small[..*len], None)
+    open(newcomer, rules, &mut small[..*len], Layer::Nothing)
 }
 
-/// Opens the streams of the header that `bytes` begin with. Inside fake TLS clients pad. None: it fits
-/// no secret.
+/// Opens the streams of the header that `bytes` begin with, of whichever secret. Inside fake TLS clients pad.
+/// None: it fits no secret.
 pub fn open(
     newcomer: &mut Newcomer,
     rules: &Rules,
     bytes: &mut [u8],
-    tls: Option<Deframer>,
+    layer: Layer,
 ) -> Result<Option<Opened>, Close> {
-    let padded_only = rules.padded_only || tls.is_some();
+    open_with(newcomer, rules, 0..rules.secrets.len(), (bytes, layer))
+}
+
+/// The same, of one of these secrets alone.
+pub fn open_with(
+    newcomer: &mut Newcomer,
+    rules: &Rules,
+    which: Range<usize>,
+    (bytes, layer): (&mut [u8], Layer),
+) -> Result<Option<Opened>, Close> {
+    let is_tls = matches!(layer, Layer::Tls(_));
+    let padded_only = rules.padded_only || is_tls;
     let header = bytes.first_chunk::<HEADER_LEN>();
-    let accepted = header.and_then(|h| obfuscated2::accept(h, &rules.secrets, padded_only));
+    let secrets = &rules.secrets[which.clone()];
+    let accepted = header.and_then(|h| obfuscated2::accept(h, secrets, padded_only));
     let Some(mut accepted) = accepted.map(Box::new) else {
         return Ok(None);
     };
+    accepted.secret_index += which.start;
     // Nor does a secret that lets in nobody else differ from a wrong one.
     let account = rules.account(accepted.secret_index);
     if !account.admits(newcomer.peer.ip()) {
         return Ok(None);
     }
     // A replay is read and discarded like what fits no secret. Inside TLS the ClientHello was new.
-    let can_prove = tls.is_none() && !rules.secrets.is_empty();
+    let can_prove = !is_tls && !rules.secrets.is_empty();
     if can_prove && !rules.replays.admit(&bytes[..HEADER_PROOF]) {
         STATS.headers_replayed.add(1);
         return Ok(None);
     }
     accepted.receive.apply(&mut bytes[HEADER_LEN..]);
-    opened(newcomer, accepted, tls, HEADER_LEN..bytes.len()).map(Some)
+    opened(newcomer, accepted, layer, HEADER_LEN..bytes.len()).map(Some)
 }
 
 fn opened(
     newcomer: &mut Newcomer,
     accepted: Box<Accepted>,
-    tls: Option<Deframer>,
+    layer: Layer,
     pending: Range<usize>,
 ) -> Result<Opened, Close> {
     newcomer.prove()?;
-    let waits = newcomer.socket().set_read_timeout(None);
+    let layers = Layers::new(accepted, layer);
+    let waits = newcomer.socket().set_read_timeout(layers.patience());
     waits.map_err(|_| Close::ClientLost)?;
-    Ok(Opened(Layers::new(accepted, tls), pending))
+    Ok(Opened(layers, pending))
 }
 
 /// Reads and forgets whatever comes until the deadline.

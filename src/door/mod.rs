@@ -8,7 +8,7 @@
 pub mod accept;
 pub mod admission;
 pub mod closing;
-mod header;
+pub mod header;
 mod limited;
 mod mask;
 pub mod probe;
@@ -26,12 +26,13 @@ use crate::base::gauge::Gauge;
 use crate::base::log;
 use crate::middle::http;
 use crate::stats::{Close, Guest};
+use crate::stream::ClientStream;
 use admission::Newcomer;
 use header::Found;
 use rules::{Fallback, Road, Rules};
 
 /// Serves one connection to its end.
-fn serve(rules: &Rules, mut newcomer: Newcomer) {
+pub fn serve(rules: &Rules, mut newcomer: Newcomer) {
     let announced = match rules.fronts.is_empty() {
         true => Ok(()),
         false => proxied::identify(&mut newcomer),
@@ -72,7 +73,12 @@ fn live(rules: &Rules, mut newcomer: Newcomer) -> Result<(), Close> {
         Found::Ended(reason) => return Err(reason.counted()),
     };
 
-    // From here on a secret is proven.
+    serve_client(rules, newcomer, stream)
+}
+
+/// Serves a client to its end: from here on a secret is proven. An error is why it is none.
+pub fn serve_client(rules: &Rules, newcomer: Newcomer, stream: ClientStream) -> Result<(), Close> {
+    let peer = newcomer.peer;
     let (socket, _place) = newcomer.into_client().map_err(Close::counted)?;
     let accepted = &stream.layers.accepted;
     let account = rules.account(accepted.secret_index);

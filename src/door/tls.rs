@@ -30,6 +30,7 @@ use crate::base::clock::{self, Rarely};
 use crate::base::gauge::Counter;
 use crate::base::{log, net, sys};
 use crate::stats::{Close, STATS};
+use crate::stream::Layer;
 
 /// What the phase up to our ServerHello has found.
 enum HelloPhase<'a> {
@@ -102,7 +103,11 @@ fn hello_phase<'a>(
             Progress::NotAHello => return HelloPhase::Stranger(&STATS.tls_refused_not_tls, None),
             Progress::Incomplete => {}
         }
-        match read_more(received, newcomer, deadline) {
+        match received.read_more(
+            newcomer,
+            deadline,
+            MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER,
+        ) {
             Ok(()) => continue,
             Err(Close::ClientGone) if received.len > 0 => received.ended = true,
             Err(Close::HandshakeTimeout) => {}
@@ -112,31 +117,6 @@ fn hello_phase<'a>(
         let site = name.and_then(|name| tls.sites.named(name));
         return HelloPhase::Stranger(&STATS.tls_refused_incomplete, site);
     }
-}
-
-/// Reads more behind what has come.
-fn read_more(
-    received: &mut Received,
-    newcomer: &mut Newcomer,
-    deadline: Instant,
-) -> Result<(), Close> {
-    let room = received
-        .large
-        .as_ref()
-        .map_or(READ_SMALL, |large| large.len());
-    if received.len == room {
-        // No more than a hello takes, so this ends.
-        let mut larger =
-            newcomer.buffer((2 * room).min(MAX_HELLO + MAX_HELLO_RECORDS * record::HEADER))?;
-        larger[..room].copy_from_slice(received.bytes());
-        received.large = Some(larger);
-    }
-    let place = match &mut received.large {
-        Some(large) => &mut large[received.len..],
-        None => &mut received.small[received.len..],
-    };
-    received.len += read_before(deadline, newcomer, place)?;
-    Ok(())
 }
 
 /// Judges a ClientHello, the first `len` bytes of `received`, and answers it if it proves a secret.
@@ -281,7 +261,7 @@ fn first_record(
             break;
         }
     }
-    if let Some(opened) = open(newcomer, rules, &mut small[..len], Some(tls))? {
+    if let Some(opened) = open(newcomer, rules, &mut small[..len], Layer::Tls(tls))? {
         return Ok(opened);
     }
     // Closing with bytes unread would be a reset.

@@ -1,4 +1,5 @@
-//! Links that give a client the proxy: `tg://proxy?...` and `https://t.me/proxy?...`.
+//! Links that give a client the proxy: `tg://proxy?...` and `https://t.me/proxy?...`, and for a web page
+//! `webproxy?...`.
 //!
 //! Written by the daemon's start and by `mtproxy link`, read by `mtproxy ping`. Input comes from the operator,
 //! who may have it from a stranger. A link holds a secret: it must go to the operator and nowhere else, and no
@@ -9,6 +10,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::formats::secret::SecretEntry;
+use crate::proto::base64;
+use crate::proto::secret::Secret;
+use crate::proto::web::Place;
 use crate::proto::wire::decimal;
 
 /// Both links of one secret: the one that a device with Telegram opens without asking anybody, and the one
@@ -17,6 +21,22 @@ use crate::proto::wire::decimal;
 pub fn links(server: &str, port: u16, secret: &str) -> [String; 2] {
     ["tg://", "https://t.me/"]
         .map(|start| format!("{start}proxy?server={server}&port={port}&secret={secret}"))
+}
+
+/// Both links of a secret for a web page; `padded`: in its dd form.
+pub fn web_links(place: &Place, secret: &Secret, padded: bool) -> [String; 2] {
+    let (mut bytes, mut server) = (Vec::new(), place.host.clone());
+    if !place.path.is_empty() {
+        // An app that knows no paths is to see that it doesn't know this.
+        bytes.push(0x70);
+        server.push_str("%2F");
+        server.push_str(&place.path.replace('/', "%2F"));
+    }
+    bytes.extend(padded.then_some(0xdd));
+    bytes.extend(secret.bytes());
+    let secret = base64::encode(&bytes, base64::URL);
+    ["tg://", "https://t.me/"]
+        .map(|start| format!("{start}webproxy?server={server}&secret={secret}"))
 }
 
 /// What a link says.

@@ -15,6 +15,7 @@
 
 use crate::formats::allowance::{self, Allowance};
 use crate::limits::{MAX_DOMAIN, MAX_LABEL};
+use crate::proto::base64;
 use crate::proto::secret::Secret;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -185,17 +186,7 @@ pub fn spell(secret: &Secret, form: &Form) -> String {
 /// The same in a third less characters, for QR codes: base64url without padding.
 pub fn spell_short(secret: &Secret, form: &Form) -> String {
     let bytes = decode_hex(spell(secret, form).as_bytes()).unwrap_or_default();
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let shifted = group.iter().zip([16, 8, 0]);
-        let bits = shifted.fold(0, |bits, (byte, shift)| bits | u32::from(*byte) << shift);
-        for shift in [18, 12, 6, 0].iter().take(group.len().saturating_add(1)) {
-            let place = (bits >> shift & 0x3f) as usize;
-            let digit = BASE64.iter().chain(b"-_").nth(place);
-            text.extend(digit.copied().map(char::from));
-        }
-    }
-    text
+    base64::encode(&bytes, base64::URL)
 }
 
 /// Parses a domain for fake TLS: 1 to [`MAX_DOMAIN`] letters, digits, `-`, `_` and `.`, as clients
@@ -217,8 +208,8 @@ pub fn parse_hex16(digits: &[u8]) -> Option<[u8; 16]> {
 /// The 16 bytes of a secret and its form.
 fn parse_secret(text: &str) -> Result<(Secret, Form), SecretError> {
     let bytes = decode_hex(text.as_bytes())
-        .or_else(|| decode_base64(text.as_bytes(), *b"-_"))
-        .or_else(|| decode_base64(text.as_bytes(), *b"+/"))
+        .or_else(|| base64::decode(text.as_bytes(), base64::URL))
+        .or_else(|| base64::decode(text.as_bytes(), base64::STANDARD))
         .unwrap_or_default();
     if let Ok(plain) = bytes.as_slice().try_into() {
         return Ok((Secret::new(plain), Form::Plain));
@@ -264,36 +255,6 @@ fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Base64 with these last two digits, without padding or with all of it. Bits that belong to no byte
-/// must be 0.
-fn decode_base64(text: &[u8], last_two: [u8; 2]) -> Option<Vec<u8>> {
-    let digits = match text {
-        [digits @ .., b'=', b'='] | [digits @ .., b'='] if text.len().is_multiple_of(4) => digits,
-        _ => text,
-    };
-    let value = |digit: &u8| {
-        let place = BASE64.iter().chain(&last_two).position(|d| d == digit)?;
-        u32::try_from(place).ok()
-    };
-    let mut bytes = Vec::with_capacity(digits.len());
-    for group in digits.chunks(4) {
-        let mut bits: u32 = 0;
-        for place in 0..4 {
-            bits = (bits << 6) | group.get(place).map_or(Some(0), value)?;
-        }
-        let [_, first, second, third] = bits.to_be_bytes();
-        match (group.len(), second, third) {
-            (4, _, _) => bytes.extend([first, second, third]),
-            (3, _, 0) => bytes.extend([first, second]),
-            (2, 0, 0) => bytes.push(first),
-            _ => return None,
-        }
-    }
-    Some(bytes)
-}
-
-/// The first 62 digits of base64; its two alphabets differ in the last two.
-const BASE64: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Hexadecimal digits of 16 bytes.
 const DIGITS: usize = 32;
 /// The same with `dd` in front.
@@ -397,10 +358,6 @@ mod tests {
         ] {
             assert!(parse(&text).is_err(), "{what}");
         }
-        assert_eq!(decode_base64(b"-_", *b"-_"), None);
-        assert_eq!(decode_base64(b"--8", *b"-_"), Some(vec![0xfb, 0xef]));
-        assert_eq!(decode_base64(b"//8", *b"+/"), Some(vec![0xff, 0xff]));
-        assert_eq!(decode_base64(b"--8", *b"+/"), None);
     }
 
     #[test]

@@ -319,7 +319,7 @@ fn judge(request: &Request) -> (Manner, Result<Option<usize>, Status>) {
     let len = request.content_length.unwrap_or(0);
     let verdict = match request.method {
         _ if target.len() > MAX_HTTP_TARGET => Err(Status::TARGET_TOO_LONG),
-        Method::Get | Method::Head => Err(Status::NOT_IMPLEMENTED),
+        Method::Get | Method::Head | Method::Delete => Err(Status::NOT_IMPLEMENTED),
         _ if api.is_none() => Err(Status::NOT_FOUND),
         Method::Options => Ok(None),
         Method::Post if len >= MAX_HTTP_BODY => Err(Status::TOO_LARGE),

@@ -6,8 +6,9 @@
 //! plaintext. The writer encrypts under the lock, writes without it, and leaves only under the lock
 //! with an empty queue: so the order holds, and a slow client never holds the lock.
 //!
-//! In fake TLS what is sent at once is cut into records on its way to the socket. What queues has room
-//! left in it for the headers of full records, which are written when it is encrypted.
+//! In fake TLS and for a web page's lane what is sent at once is cut into pieces on its way to the socket. What
+//! queues has room left in it for the heads of full pieces, which are written when it is encrypted. A lane's
+//! client says how much it takes: without credit the writer leaves, and the next WINDOW calls one again.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,10 +16,10 @@ use std::net::TcpStream;
 
 use mtproxy::crypto::ctr::Ctr;
 use mtproxy::limits::CLOSE_DRAIN;
-use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
 
 use crate::base::buffers::{self, Account, Buffer};
-use crate::base::{clock, records, sys};
+use crate::base::records::{MAX_HEAD, Wrap};
+use crate::base::{clock, sys};
 
 /// What became of a delivery, and what it needs the caller to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,8 +44,8 @@ pub struct Outbox {
     /// Since when, in seconds of the clock. Not an `Instant`: each idle client has one of these, and
     /// with a few bytes less it fits a smaller size class of musl's malloc.
     closing: Option<u32>,
-    /// There in fake TLS.
-    records: Option<Sizer>,
+    /// What is put around.
+    wrap: Wrap,
 }
 
 /// What waits for a writer, in order: buffers' filled parts, and whether they are encrypted already.
@@ -52,6 +53,8 @@ pub struct Outbox {
 struct Backlog {
     queue: VecDeque<(Buffer, Form)>,
     bytes: usize,
+    /// A lane's client takes no more for now, and the writer has left.
+    starved: bool,
 }
 
 /// In what form bytes wait.
@@ -61,24 +64,24 @@ enum Form {
     Sealed,
     /// Still to be encrypted.
     Plain,
-    /// Still to be encrypted, with room for the header of each record.
-    PlainRecords,
+    /// Still to be encrypted, with room for the head of each piece.
+    PlainPieces,
 }
 
 impl Outbox {
-    /// An idle outbox whose stream is at its start; `tls`: it goes out in records.
-    pub fn new(cipher: Ctr, tls: bool) -> Outbox {
+    /// An idle outbox whose stream is at its start.
+    pub fn new(cipher: Ctr, wrap: Wrap) -> Outbox {
         Outbox {
             cipher,
             backlog: None,
             closing: None,
-            records: tls.then(Sizer::new),
+            wrap,
         }
     }
 
     /// One that sends bytes as they are.
     pub fn clear() -> Outbox {
-        Outbox::new(Ctr::clear(), false)
+        Outbox::new(Ctr::clear(), Wrap::Nothing)
     }
 
     /// Sends or queues a framed packet; encrypts it in place if it is sent at once, which it isn't if a writer
@@ -95,26 +98,72 @@ impl Outbox {
             if backlog.bytes + packet.len() > buffers::outbox_cap() {
                 return Delivery::Flood;
             }
-            let form = match self.records {
-                Some(_) => Form::PlainRecords,
-                None => Form::Plain,
-            };
-            return match backlog.append(packet, form) {
+            return match backlog.append(packet, &self.wrap, false) {
                 Ok(()) if is_busy => Delivery::Queued,
                 Ok(()) => Delivery::StartWriter,
                 Err(_) => Delivery::Broken,
             };
         }
-        self.cipher.apply(packet);
-        // The one I/O under a lock: it cannot block.
-        let rest = match &mut self.records {
-            Some(sizer) => send_records(sizer, socket, packet),
-            None => sys::send_now(socket, &[IoSlice::new(packet)]).and_then(|sent| {
-                let mut backlog = Backlog::default();
-                backlog.append(&packet[sent..], Form::Sealed)?;
-                Ok(backlog)
-            }),
+        let now = match &self.wrap {
+            Wrap::Lane(down) => packet.len().min(down.credit as usize),
+            _ => packet.len(),
         };
+        let (now, later) = packet.split_at_mut(now);
+        self.cipher.apply(now);
+        // The one I/O under a lock: it cannot block.
+        let rest = match &mut self.wrap {
+            Wrap::Nothing => send(socket, now),
+            wrap => send_pieces(wrap, socket, now),
+        };
+        let rest = rest.and_then(|mut rest| {
+            rest.append(later, &self.wrap, false)?;
+            Ok(rest)
+        });
+        self.keep(rest)
+    }
+
+    /// Sends what the client is to be told besides its answers, and takes note of what it takes more.
+    pub fn control(&mut self, socket: &TcpStream, granted: u32, bytes: &[u8]) -> Delivery {
+        if let Wrap::Lane(down) = &mut self.wrap
+            && !down.grant(granted)
+        {
+            return Delivery::Broken;
+        }
+        let Some(backlog) = &mut self.backlog else {
+            return self.keep(send(socket, bytes));
+        };
+        if backlog.bytes + bytes.len() > buffers::outbox_cap() {
+            return Delivery::Flood;
+        }
+        if !bytes.is_empty() {
+            // Ahead of all answers, but not in the middle of a piece.
+            let is_open = |(_, form): &(Buffer, Form)| *form != Form::Sealed;
+            let place = backlog.queue.iter().position(is_open);
+            let place = place.unwrap_or(backlog.queue.len());
+            let buffer = Buffer::with_bytes(0, bytes);
+            backlog.queue.insert(place, (buffer, Form::Sealed));
+            backlog.bytes += bytes.len();
+        }
+        match std::mem::take(&mut backlog.starved) {
+            true => Delivery::StartWriter,
+            false => Delivery::Done,
+        }
+    }
+
+    /// Tells a lane's client that nothing more comes. To be called when the outbox is drained.
+    pub fn farewell(&self, socket: &TcpStream) {
+        if let Wrap::Lane(down) = &self.wrap {
+            let _ = sys::send_now(socket, &[IoSlice::new(&down.farewell())]);
+        }
+    }
+
+    /// Whether this is a lane's.
+    pub fn is_lane(&self) -> bool {
+        matches!(self.wrap, Wrap::Lane(_))
+    }
+
+    /// What the socket has not taken is the new backlog.
+    fn keep(&mut self, rest: io::Result<Backlog>) -> Delivery {
         match rest {
             Ok(backlog) if backlog.bytes == 0 => Delivery::Done,
             Ok(backlog) => {
@@ -125,7 +174,8 @@ impl Outbox {
         }
     }
 
-    /// What the writer has to write next. None: nothing waits any more, and the writer must leave.
+    /// What the writer has to write next. None: nothing waits any more, or a lane's client takes no more, and
+    /// the writer must leave.
     pub fn next(&mut self) -> Option<Buffer> {
         let backlog = self.backlog.as_mut();
         let Some((mut buffer, form)) = backlog.and_then(|backlog| backlog.queue.pop_front()) else {
@@ -135,18 +185,59 @@ impl Outbox {
         match form {
             Form::Sealed => {}
             Form::Plain => self.cipher.apply(buffer.filled_mut()),
-            Form::PlainRecords => self.seal_records(buffer.filled_mut()),
+            Form::PlainPieces if self.is_lane() => return self.next_of_lane(buffer),
+            Form::PlainPieces => self.seal(buffer.filled_mut()),
         }
         Some(buffer)
     }
 
-    /// Encrypts queued records and writes their headers.
-    fn seal_records(&mut self, filled: &mut [u8]) {
-        for record in filled.chunks_mut(HEADER + MAX_RECORD) {
-            let (head, payload) = record.split_at_mut(HEADER);
-            head.copy_from_slice(&record::header(payload.len()));
+    /// Encrypts queued pieces and writes their heads.
+    fn seal(&mut self, filled: &mut [u8]) {
+        let (room, most) = self.wrap.shape();
+        for piece in filled.chunks_mut(room + most) {
+            let (head, payload) = piece.split_at_mut(room);
+            let mut bytes = [0; MAX_HEAD];
+            self.wrap.head(payload.len(), &mut bytes);
+            head.copy_from_slice(&bytes[MAX_HEAD - room..]);
             self.cipher.apply(payload);
         }
+    }
+
+    /// As much of a lane's piece as its client takes; the rest waits on.
+    #[inline(never)] // not of every client
+    fn next_of_lane(&mut self, mut buffer: Buffer) -> Option<Buffer> {
+        let (Wrap::Lane(down), Some(backlog)) = (&mut self.wrap, &mut self.backlog) else {
+            return None;
+        };
+        let payload = buffer.filled.start + MAX_HEAD..buffer.filled.end;
+        let len = down.take(payload.len());
+        let end = payload.start + len;
+        if len < payload.len() {
+            let part = match len {
+                0 => None,
+                _ => Buffer::of(Account::Clients, MAX_HEAD + len),
+            };
+            if let Some(part) = part {
+                let mut part = part;
+                part[MAX_HEAD..MAX_HEAD + len].copy_from_slice(&buffer[payload.start..end]);
+                part.filled = 0..MAX_HEAD + len;
+                backlog.bytes += MAX_HEAD;
+                let mut rest = std::mem::replace(&mut buffer, part);
+                rest.filled.start += len;
+                backlog.queue.push_front((rest, Form::PlainPieces));
+            } else {
+                backlog.queue.push_front((buffer, Form::PlainPieces));
+                backlog.starved = true;
+                return None;
+            }
+        }
+        let filled = buffer.filled_mut();
+        let (head, payload) = filled.split_first_chunk_mut::<MAX_HEAD>()?;
+        let at = down.head(payload.len(), head);
+        self.cipher.apply(payload);
+        buffer.filled.start += at;
+        backlog.bytes = backlog.bytes.saturating_sub(at);
+        Some(buffer)
     }
 
     /// `n` bytes of what [`Outbox::next`] gave have been written.
@@ -188,63 +279,78 @@ impl Outbox {
     }
 }
 
-/// Sends an encrypted packet in records; what the socket doesn't take is the new backlog.
-fn send_records(sizer: &mut Sizer, socket: &TcpStream, packet: &[u8]) -> io::Result<Backlog> {
+/// Sends bytes as they are; what the socket doesn't take is the new backlog.
+fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<Backlog> {
     let mut backlog = Backlog::default();
-    records::cut(sizer, packet, |mut parts| {
+    if !bytes.is_empty() {
+        let sent = sys::send_now(socket, &[IoSlice::new(bytes)])?;
+        backlog.append(&bytes[sent..], &Wrap::Nothing, true)?;
+    }
+    Ok(backlog)
+}
+
+/// Sends an encrypted packet in pieces; what the socket doesn't take is the new backlog.
+fn send_pieces(wrap: &mut Wrap, socket: &TcpStream, packet: &[u8]) -> io::Result<Backlog> {
+    let mut backlog = Backlog::default();
+    wrap.cut(packet, |mut parts| {
         if backlog.bytes == 0 {
             let sent = sys::send_now(socket, parts)?;
             IoSlice::advance_slices(&mut parts, sent);
         }
         parts
             .iter()
-            .try_for_each(|part| backlog.append(part, Form::Sealed))
+            .try_for_each(|part| backlog.append(part, &Wrap::Nothing, true))
     })?;
     Ok(backlog)
 }
 
 impl Backlog {
-    /// Queues bytes behind what is there; small packets share a buffer, and in fake TLS a record.
-    /// Without memory for all of them the stream is broken.
-    fn append(&mut self, mut bytes: &[u8], form: Form) -> io::Result<()> {
-        let fill = match form {
-            Form::PlainRecords => fill_records,
-            Form::Sealed | Form::Plain => fill,
+    /// Queues bytes behind what is there, encrypted already or still to be; small packets share a buffer, and
+    /// where there are pieces, a piece. Without memory for all of them the stream is broken.
+    fn append(&mut self, mut bytes: &[u8], wrap: &Wrap, sealed: bool) -> io::Result<()> {
+        let shape = wrap.shape();
+        let form = match (sealed, shape.0) {
+            (true, _) => Form::Sealed,
+            (false, 0) => Form::Plain,
+            (false, _) => Form::PlainPieces,
         };
         if let Some((last, _)) = self.queue.back_mut().filter(|(_, own)| *own == form) {
-            bytes = fill(last, bytes, &mut self.bytes);
+            bytes = fill(last, bytes, shape, &mut self.bytes);
         }
         while !bytes.is_empty() {
-            let size = (HEADER + bytes.len()).min(QUEUE_BUFFER);
+            let size = (shape.0 + bytes.len()).min(QUEUE_BUFFER);
             let buffer = Buffer::of(Account::Clients, size);
             let mut buffer = buffer.ok_or(io::ErrorKind::OutOfMemory)?;
-            bytes = fill(&mut buffer, bytes, &mut self.bytes);
+            bytes = fill(&mut buffer, bytes, shape, &mut self.bytes);
             self.queue.push_back((buffer, form));
         }
         Ok(())
     }
 }
 
-/// Moves as much of `bytes` as fits behind the filled part, and counts it; returns the rest.
-fn fill<'a>(buffer: &mut Buffer, bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
-    fill_up_to(buffer, bytes, buffer.len(), count)
-}
-
-/// As [`fill`], with room for a header wherever a record begins. Only the last record of a buffer may be
-/// shorter than a full one.
-fn fill_records<'a>(buffer: &mut Buffer, mut bytes: &'a [u8], count: &mut usize) -> &'a [u8] {
-    const RECORD: usize = HEADER + MAX_RECORD;
-    let end = buffer.len().min(QUEUE_BUFFER / RECORD * RECORD);
+/// Moves as much of `bytes` as fits behind the filled part, and counts it; returns the rest. With room for a
+/// head wherever a piece begins: only the last one of a buffer may be shorter than a full one.
+fn fill<'a>(
+    buffer: &mut Buffer,
+    mut bytes: &'a [u8],
+    (room, most): (usize, usize),
+    count: &mut usize,
+) -> &'a [u8] {
+    if room == 0 {
+        return fill_up_to(buffer, bytes, buffer.len(), count);
+    }
+    let piece = room + most;
+    let end = buffer.len().min(QUEUE_BUFFER / piece * piece);
     while !bytes.is_empty() && buffer.filled.end < end {
         let at = buffer.filled.end;
-        if at.is_multiple_of(RECORD) {
-            if end - at <= HEADER {
+        if at.is_multiple_of(piece) {
+            if end - at <= room {
                 break;
             }
-            buffer.filled.end += HEADER;
-            *count += HEADER;
+            buffer.filled.end += room;
+            *count += room;
         }
-        bytes = fill_up_to(buffer, bytes, end.min(at / RECORD * RECORD + RECORD), count);
+        bytes = fill_up_to(buffer, bytes, end.min(at / piece * piece + piece), count);
     }
     bytes
 }
@@ -266,6 +372,7 @@ const QUEUE_BUFFER: usize = 64 << 10;
 mod tests {
     use super::*;
     use mtproxy::crypto::ctr::StreamKey;
+    use mtproxy::proto::faketls::record::{HEADER, MAX_RECORD, Sizer};
     use std::io::Read;
     use std::net::TcpListener;
 
@@ -285,7 +392,7 @@ mod tests {
     #[test]
     fn an_idle_outbox_sends_at_once() {
         let (ours, mut theirs) = pair();
-        let mut outbox = Outbox::new(cipher(), false);
+        let mut outbox = Outbox::new(cipher(), Wrap::Nothing);
         assert_eq!(
             outbox.deliver(&ours, &mut b"hello".to_vec(), false),
             Delivery::Done
@@ -340,7 +447,11 @@ mod tests {
     /// writer writes; returns it as it came.
     fn queue_and_drain(tls: bool, lengths: &[usize]) -> Vec<u8> {
         let (ours, mut theirs) = pair();
-        let mut outbox = Outbox::new(cipher(), tls);
+        let wrap = match tls {
+            true => Wrap::Tls(Sizer::new()),
+            false => Wrap::Nothing,
+        };
+        let mut outbox = Outbox::new(cipher(), wrap);
         let packet = |(i, len): (usize, &usize)| vec![i as u8; *len];
         let mut busy = false;
         for each in lengths.iter().enumerate() {
@@ -379,7 +490,7 @@ mod tests {
     #[test]
     fn more_than_the_cap_is_a_flood() {
         let (ours, _theirs) = pair();
-        let mut outbox = Outbox::new(cipher(), false);
+        let mut outbox = Outbox::new(cipher(), Wrap::Nothing);
         let mut packet = vec![0; 1 << 20];
         let mut total = 0;
         let end = loop {

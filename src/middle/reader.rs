@@ -18,11 +18,12 @@ use mtproxy::proto::transport::{Prefix, Transport};
 
 use super::dcs::Set;
 use super::outbox::Outbox;
+use super::registry::Client;
 use super::session::{Middle, Session};
-use super::{memory, registry};
+use super::{memory, registry, writer};
 use crate::base::buffers::Buffer;
 use crate::stats::{Close, Guest, STATS};
-use crate::stream::ClientStream;
+use crate::stream::{ClientStream, Layers};
 
 /// Where a payload begins in its buffer: behind room for frame and request.
 const PAYLOAD_AT: usize = FRAME_HEAD + MAX_REQUEST_HEAD;
@@ -40,7 +41,7 @@ impl Middle {
         let accepted = &stream.layers.accepted;
         let (transport, is_obfuscated) = (accepted.transport, accepted.send.is_some());
         let cipher = accepted.send.as_ref().map_or_else(Ctr::clear, Ctr::new);
-        let outbox = Outbox::new(cipher, stream.layers.is_tls());
+        let outbox = Outbox::new(cipher, stream.layers.wrap());
         if let Some(mut session) = Session::enter(self, ends, set, (outbox, is_obfuscated), guest) {
             let reason = read_packets(&mut session, transport, &mut stream);
             session.end(reason);
@@ -75,7 +76,10 @@ fn next_packet(
     let prefix = loop {
         match transport.decode_prefix(stream.pending()) {
             Ok(Some(prefix)) => break prefix,
-            Ok(None) => stream.refill(socket)?,
+            Ok(None) => {
+                heed(&session.client, &mut stream.layers);
+                stream.refill(socket)?
+            }
             Err(_) => return Err(Close::BadLength),
         }
     };
@@ -87,7 +91,10 @@ fn next_packet(
         let most = account.step(out.len());
         let out = &mut out[..most];
         let n = match stream.take(out) {
-            0 => stream.layers.read(socket, out)?,
+            0 => {
+                heed(&session.client, &mut stream.layers);
+                stream.layers.read(socket, out)?
+            }
             taken => taken,
         };
         account.pace(n);
@@ -95,6 +102,14 @@ fn next_packet(
     };
     let packet = session.read_packet(place, likely, &mut read)?;
     Ok((prefix, packet))
+}
+
+/// Tells a lane's client what it is to be told.
+fn heed(client: &Arc<Client>, layers: &mut Layers) {
+    layers.reply(|granted, bytes| {
+        let delivery = client.outbox().control(&client.socket, granted, bytes);
+        writer::settle(client, delivery);
+    });
 }
 
 /// Sends a packet to the client's middle proxy.

@@ -80,6 +80,7 @@ impl Client {
     /// something: closing at once would make the kernel drop what is under way to it. Whoever does
     /// not close in time is closed by [`sweep`].
     pub fn close_drained(&self) {
+        self.outbox().farewell(&self.socket);
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
@@ -308,6 +309,7 @@ pub fn sweep() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::records::Wrap;
     use mtproxy::crypto::ctr::{Ctr, StreamKey};
     use mtproxy::proto::transport::Transport;
     use mtproxy::proto::wire::DcId;
@@ -321,7 +323,7 @@ mod tests {
                 key: [0; 32],
                 iv: [0; 16],
             }),
-            false,
+            Wrap::Nothing,
         );
         let traffic =
             crate::stats::traffic_of(&crate::stats::OPEN, DcId(1), Some(Transport::Abridged));

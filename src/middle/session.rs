@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// Reads a packet to `place` of a buffer that grows with what comes, not to what was declared:
-    /// `likely` bytes are reserved at first. `read` gives at least one byte.
+    /// `likely` bytes are reserved at first.
     pub fn read_packet(
         &self,
         place: Range<usize>,

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
-use mtproxy::limits::CLIENT_SEND_STEP;
+use mtproxy::limits::{CLIENT_SEND_STEP, WEB_WRITE};
 
 use super::memory::relieve;
 use super::outbox::Delivery;
@@ -51,10 +51,12 @@ fn run(client: &Client) {
 }
 
 fn drain(client: &Client) -> Result<(), Close> {
-    let waits = client.socket.set_write_timeout(Some(CLIENT_SEND_STEP));
+    let is_lane = client.outbox().is_lane();
+    let step = if is_lane { WEB_WRITE } else { CLIENT_SEND_STEP };
+    let waits = client.socket.set_write_timeout(Some(step));
     waits.map_err(|_| Close::ClientLost)?;
     while let Some(buffer) = next(client) {
-        write_all(client, buffer.filled())?;
+        write_all(client, buffer.filled(), is_lane)?;
         client.outbox().written(buffer.filled().len());
     }
     let drained = client.outbox().is_drained();
@@ -69,8 +71,8 @@ fn next(client: &Client) -> Option<Buffer> {
 }
 
 /// Writes everything. Each call returns after a while even if the client takes nothing (the socket's
-/// write timeout), so that a client that is to be closed has a deadline.
-fn write_all(client: &Client, mut bytes: &[u8]) -> Result<(), Close> {
+/// write timeout), so that a client that is to be closed has a deadline. A lane has one always.
+fn write_all(client: &Client, mut bytes: &[u8], is_lane: bool) -> Result<(), Close> {
     let account = client.traffic.account;
     while !bytes.is_empty() {
         let overdue = client.outbox().is_overdue();
@@ -83,6 +85,7 @@ fn write_all(client: &Client, mut bytes: &[u8]) -> Result<(), Close> {
                 bytes = &bytes[n..];
                 account.pace(n);
             }
+            Err(e) if e.kind() == ErrorKind::WouldBlock && is_lane => return Err(Close::Stalled),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return Err(Close::ClientLost),
         }

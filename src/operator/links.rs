@@ -48,7 +48,10 @@ pub fn show_at_start(config: &Config, secrets: &Secrets, addresses: &[SocketAddr
 /// Writes links, and the first one's QR code if `qr`, to standard output; what is unclear about them is said
 /// on standard error.
 fn show(config: &Config, entries: &[SecretEntry], port: u16, qr: bool) -> io::Result<()> {
-    let found = find_server(config);
+    let found = match config.has_only_pages() {
+        true => Ok(String::new()), // pages alone, which have names
+        false => find_server(config),
+    };
     let server = found.as_deref().unwrap_or(PLACEHOLDER);
     if let Err(local) = &found {
         let why = match local {
@@ -79,7 +82,7 @@ fn show(config: &Config, entries: &[SecretEntry], port: u16, qr: bool) -> io::Re
     out.flush()
 }
 
-/// Both links of each secret, a line each, with its label as a comment above.
+/// Both links of each secret, and those for each page, a line each, with its label as a comment above.
 fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> String {
     let mut text = String::new();
     for entry in entries {
@@ -87,7 +90,14 @@ fn links(config: &Config, entries: &[SecretEntry], server: &str, port: u16) -> S
         if let Some(label) = &entry.label {
             text.push_str(&format!("# {label}\n"));
         }
-        for link in link::links(server, port, &spell(&entry.secret, &form)) {
+        let own = match config.has_only_pages() {
+            true => None,
+            false => Some(link::links(server, port, &spell(&entry.secret, &form))),
+        };
+        let padded = config.padded_only || entry.form != Form::Plain;
+        let places = config.web.iter();
+        let of_pages = places.map(|place| link::web_links(place, &entry.secret, padded));
+        for link in own.into_iter().chain(of_pages).flatten() {
             text.push_str(&format!("{link}\n"));
         }
     }

@@ -125,8 +125,12 @@ pub fn table(config: &Config) -> Result<Table, Fatal> {
     })
 }
 
-/// Opens all sockets for clients: those of -H and --listen, and those that the process was started with.
-pub fn listen(config: &Config) -> Result<Vec<Arc<Listener>>, Fatal> {
+/// For clients, and for the web server in front.
+type Listeners = (Vec<Arc<Listener>>, Option<Arc<Listener>>);
+
+/// Opens all sockets for clients: those of -H and --listen, and those that the process was started with; and
+/// the one for the web server in front, if there are pages.
+pub fn listen(config: &Config) -> Result<Listeners, Fatal> {
     let ip = match config.address {
         Some(address) => address,
         None if config.ipv6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -147,20 +151,21 @@ pub fn listen(config: &Config) -> Result<Vec<Arc<Listener>>, Fatal> {
         .iter()
         .map(|port| Listen::Tcp((ip, *port).into()));
     for place in ports.collect::<Vec<_>>().iter().chain(&config.listen) {
-        let listener = match place {
-            Listen::Tcp(address) => {
-                sys::listener(*address, config.backlog.0 as i32, config.reuse_port)
-                    .map(Listener::Tcp)
-                    .map_err(|e| cannot_listen(address, &e))
-            }
-            Listen::Unix(path) => on_path(path).map_err(|e| cannot_listen(&path.display(), &e)),
-        };
+        let listener = open(place, config, config.reuse_port).map_err(|e| cannot_open(place, &e));
         listeners.push(listener?);
     }
     for listener in &listeners {
         set_options(listener, config).map_err(|e| cannot_listen(listener, &e))?;
     }
-    Ok(listeners.into_iter().map(Arc::new).collect())
+    let listeners = listeners.into_iter().map(Arc::new).collect();
+    Ok((listeners, listen_web(config)?))
+}
+
+fn cannot_open(place: &Listen, e: &io::Error) -> Fatal {
+    match place {
+        Listen::Tcp(address) => cannot_listen(address, e),
+        Listen::Unix(path) => cannot_listen(&path.display(), e),
+    }
 }
 
 fn cannot_listen(place: &dyn Display, e: &io::Error) -> Fatal {
@@ -219,6 +224,31 @@ pub fn set_way_out(config: &Config) -> Result<(), Fatal> {
     match outgoing::go_through(flag) {
         true => Ok(()),
         false => Err(Fatal(format!("--socks5: can't resolve {}", flag.server.0))),
+    }
+}
+
+/// Listens for the web server in front, if there are pages.
+fn listen_web(config: &Config) -> Result<Option<Arc<Listener>>, Fatal> {
+    if config.web.is_empty() {
+        return Ok(None);
+    }
+    let place = config.web_address();
+    let open = || {
+        let listener = open(&place, config, false)?;
+        if let Listener::Tcp(_) = &listener {
+            sys::set_lifetime(&listener, &sys::CLIENT_LIFETIME)?;
+        }
+        Ok(Some(Arc::new(listener)))
+    };
+    open().map_err(|e| cannot_open(&place, &e))
+}
+
+fn open(place: &Listen, config: &Config, shared: bool) -> io::Result<Listener> {
+    match place {
+        Listen::Tcp(address) => {
+            sys::listener(*address, config.backlog.0 as i32, shared).map(Listener::Tcp)
+        }
+        Listen::Unix(path) => on_path(path),
     }
 }
 

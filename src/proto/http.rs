@@ -31,6 +31,8 @@ pub enum Method {
     Post,
     /// OPTIONS
     Options,
+    /// DELETE
+    Delete,
 }
 
 /// A response's status.
@@ -133,6 +135,7 @@ impl Request<'_> {
             Some(b"HEAD") => Method::Head,
             Some(b"POST") => Method::Post,
             Some(b"OPTIONS") => Method::Options,
+            Some(b"DELETE") => Method::Delete,
             _ => return Err(wrong),
         };
         let target = words.next().filter(|target| !target.is_empty());
@@ -181,6 +184,25 @@ impl Request<'_> {
         let mut all = lines(self.fields).map_while(field);
         let found = all.find(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|(_, value)| value)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The value of the only field of that name; None if there are several.
+    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let mut all = self.named(name);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// The value of the last field of that name.
+    pub fn last(&self, name: &str) -> Option<&'a [u8]> {
+        self.named(name).last()
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let all = lines(self.fields).map_while(field);
+        let own = move |(own, _): &(&[u8], _)| own.eq_ignore_ascii_case(name.as_bytes());
+        all.filter(own).map(|(_, value)| value)
     }
 }
 

@@ -63,6 +63,8 @@ close_reasons! {
     AddressRefused address_refused: "a list refuses its address; read and discarded until the deadline" refusal,
     Drained drained: "a reload had removed its secret or its middle proxies",
     ProxyHeader proxy_header: "no PROXY protocol header within its deadline, or a malformed one" refusal,
+    BadLane bad_lane: "a web page's lane broke its protocol" refusal,
+    Silent silent: "a web page's lane gave no sign of life",
 }
 
 impl Close {

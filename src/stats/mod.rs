@@ -115,6 +115,11 @@ counters! {
     reloads: "reloads that were applied",
     reload_failures: "reloads that found a mistake and changed nothing",
     proxy_untrusted: "connections refused with --proxy-protocol: not from a trusted front" refusal "untrusted_front",
+    web_pages: "pages served to apps for proxy type WEB",
+    web_sessions: "sessions that such pages began",
+    web_lanes: "lanes that their sessions opened",
+    web_refused_full: "sessions of pages refused because there are too many" refusal "web_full",
+    web_lanes_refused: "lanes refused: no such session, or not this lane" refusal "web_lane",
 }
 
 gauges! {
@@ -122,6 +127,8 @@ gauges! {
     DIRECT direct_connections: "connections to data centres",
     STRANGERS mask_open_connections: "strangers at mask sites",
     PROVEN proven_connections: "connections that have proven a secret, if there is any",
+    WEB_OPEN_SESSIONS web_open_sessions: "sessions of pages for proxy type WEB",
+    WEB_OPEN_LANES web_open_lanes: "lanes of these, strangers included",
 }
 
 /// Connections on client ports, handshakes included.

@@ -18,9 +18,14 @@ pub struct DirectRig {
 impl DirectRig {
     /// One data centre that is DC 2, and thereby every unknown one.
     pub fn start(behaviour: Behaviour) -> DirectRig {
+        DirectRig::with(behaviour, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn with(behaviour: Behaviour, arguments: &[&str]) -> DirectRig {
         let centre = DataCentre::start(behaviour);
         DirectRig {
-            proxy: direct_proxy(&[&centre.as_dc(2)], &[]),
+            proxy: direct_proxy(&[&centre.as_dc(2)], arguments),
             centre,
         }
     }

@@ -37,3 +37,4 @@ pub mod transfers;
 pub mod unread;
 pub mod vectors;
 pub mod wait;
+pub mod web;

@@ -63,6 +63,11 @@ impl Site<'_> {
 
     /// None when a program is missing.
     pub fn start(&self) -> Option<Nginx> {
+        self.start_as(&|directory, address| self.server(directory, address))
+    }
+
+    /// The same with these server blocks, of its directory and address, in place of the usual one.
+    pub fn start_as(&self, servers: &dyn Fn(&str, SocketAddr) -> String) -> Option<Nginx> {
         if !are_there(&["openssl", "nginx"]) {
             return None;
         }
@@ -74,7 +79,8 @@ impl Site<'_> {
         // It can't choose a port itself, and somebody else may get a free one first: once more, then.
         for _ in 0..20 {
             let address = free_address();
-            let config = files.write("nginx.conf", self.config(&files, address).as_bytes());
+            let servers = servers(&files.path(""), address);
+            let config = files.write("nginx.conf", whole(&files, &servers).as_bytes());
             let mut child = Command::new("nginx")
                 .args(["-p", &files.path(""), "-c", &config, "-e", "stderr"])
                 .stdin(Stdio::null())
@@ -94,14 +100,9 @@ impl Site<'_> {
         panic!("nginx finds no free port")
     }
 
-    fn config(&self, files: &Files, address: SocketAddr) -> String {
-        let directory = files.path("");
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
-            .collect();
+    fn server(&self, directory: &str, address: SocketAddr) -> String {
         let (protocols, directives, listen) = (self.protocols, self.directives, self.listen);
-        let server = match self.sample {
+        match self.sample {
             None => format!(
                 "server {{\n listen {address} ssl {listen};\n server_name {NAME};\n root {directory};\n\
                  ssl_certificate {directory}/certificate;\n ssl_certificate_key {directory}/key;\n\
@@ -115,21 +116,33 @@ impl Site<'_> {
                     &format!("{directory}/certificate"),
                 )
                 .replace("/etc/ssl/www.example.org.key", &format!("{directory}/key")),
-        };
-        // One process, so that it ends with the one that was started.
-        format!(
-            "daemon off; master_process off; pid {directory}/pid; error_log stderr notice;\n\
-             events {{ worker_connections 512; }}\n\
-             http {{\n{temporary}access_log {directory}/access;\n\
-             {server}}}\n"
-        )
+        }
     }
+}
+
+fn whole(files: &Files, servers: &str) -> String {
+    let directory = files.path("");
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
+        .collect();
+    // One process, so that it ends with the one that was started.
+    format!(
+        "daemon off; master_process off; pid {directory}/pid; error_log stderr notice;\n\
+         events {{ worker_connections 512; }}\n\
+         http {{\n{temporary}access_log {directory}/access;\n{servers}}}\n"
+    )
 }
 
 impl Nginx {
     /// The certificate that it shows, in PEM.
     pub fn certificate(&self) -> String {
         self.files.read("certificate")
+    }
+
+    /// What it has logged of requests.
+    pub fn access_log(&self) -> String {
+        self.files.read("access")
     }
 
     /// The argument of -D that puts it behind its name.

@@ -13,7 +13,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("zbarimg", "zbar-tools"),
     ("promtool", "prometheus"),
+    ("node", "nodejs"),
     ("md5sum", "coreutils"),
     ("prlimit", "util-linux"),
     ("haproxy", "haproxy"),

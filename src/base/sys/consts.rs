@@ -36,6 +36,7 @@ pub const TCP_INFO: i32 = 11;
 pub const TCP_USER_TIMEOUT: i32 = 18;
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_NOSIGNAL: i32 = 0x4000;
+pub const MSG_MORE: i32 = 0x8000;
 pub const RLIMIT_CORE: i32 = 4;
 pub const PR_SET_DUMPABLE: i32 = 4;
 pub const PR_CAPBSET_DROP: i32 = 24;

@@ -31,7 +31,8 @@ pub use seccomp::filter_calls;
 pub use signal::{Signal, block_signals, wait_signal};
 pub use socket::{
     CLIENT_LIFETIME, Lifetime, bound, dial, listener, moved, passed_listener, reset, send_now,
-    set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence, unconfirmed,
+    send_with_more, set_lifetime, set_mark, set_window_clamp, shut_down_listener, silence,
+    unconfirmed,
 };
 
 /// There is no filter of system calls for this processor.

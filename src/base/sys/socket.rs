@@ -202,6 +202,26 @@ pub fn dial(
 /// Sends what the socket takes without blocking; 0 if it takes nothing now.
 pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
     use io::ErrorKind::{Interrupted, WouldBlock};
+    match send(socket, parts, MSG_DONTWAIT) {
+        Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
+        result => result,
+    }
+}
+
+/// Sends short parts, behind which more is to come at once: the system may wait for that.
+pub fn send_with_more(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<()> {
+    let whole: usize = parts.iter().map(|part| part.len()).sum();
+    loop {
+        match send(socket, parts, MSG_MORE) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // The system takes a few bytes whole.
+            Ok(sent) if sent < whole => return Err(io::ErrorKind::WriteZero.into()),
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn send(socket: &TcpStream, parts: &[IoSlice], flags: c_int) -> io::Result<usize> {
     let message = Message {
         name: ptr::null(),
         name_len: 0,
@@ -212,11 +232,8 @@ pub fn send_now(socket: &TcpStream, parts: &[IoSlice]) -> io::Result<usize> {
         flags: 0,
     };
     // SAFETY: the parts are live slices, and std gives an IoSlice the layout of an iovec.
-    let sent = unsafe { sendmsg(socket.as_raw_fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) };
-    match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
-        Err(e) if matches!(e.kind(), WouldBlock | Interrupted) => Ok(0),
-        result => result,
-    }
+    let sent = unsafe { sendmsg(socket.as_raw_fd(), &message, flags | MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Bytes that were sent and that the peer's system has not confirmed, the end of sending included.

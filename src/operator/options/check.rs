@@ -1,7 +1,7 @@
 //! The rules that involve several flags; the first that is broken is told. Called when the whole command line has been read; what
 //! depends on a file's text is left to whoever reads that file.
 
-use super::config::{Command, Config, UsageError};
+use super::config::{Command, Config, Front, UsageError};
 use mtproxy::limits::{CLIENT_PORT, LINK_PORT};
 
 /// Flags that do nothing without a domain, by their long names.
@@ -18,7 +18,8 @@ const FAKE_TLS: &[&str] = &[
 
 /// `run`, with a port where none is needed: a secret is made up, and 443 would take privileges.
 pub fn run(mut config: Config) -> Result<Command, UsageError> {
-    let listens = config.first_port().is_some() || config.listens_elsewhere();
+    let listens =
+        config.first_port().is_some() || config.listens_elsewhere() || !config.web.is_empty();
     if !listens && config.is_direct() && !config.has_secrets() {
         config.ports.push(CLIENT_PORT);
     }
@@ -43,7 +44,7 @@ pub fn run(mut config: Config) -> Result<Command, UsageError> {
 
 /// `link`, which shows what `run` with the same flags would serve.
 pub fn link(mut config: Config) -> Result<Command, UsageError> {
-    if config.first_port().is_none() {
+    if config.first_port().is_none() && config.web.is_empty() {
         config.ports.push(LINK_PORT);
     }
     let text = if !config.has_secrets() {
@@ -55,6 +56,14 @@ pub fn link(mut config: Config) -> Result<Command, UsageError> {
         return Ok(Command::Link(Box::new(config)));
     };
     Err(UsageError::new(text))
+}
+
+/// `service` of a web server in front.
+pub fn front(front: Front, config: Config) -> Result<Command, UsageError> {
+    match config.web.is_empty() {
+        true => Err(UsageError::new("service: expected --web HOST too")),
+        false => Ok(Command::Front(front, Box::new(config))),
+    }
 }
 
 /// What holds for both.
@@ -69,6 +78,11 @@ fn check_both(config: &Config) -> Result<(), UsageError> {
          can be sent it"
     } else if !config.proxy_protocol && !config.fronts.is_empty() {
         "--proxy-protocol-from: expected --proxy-protocol too"
+    } else if !config.web.is_empty() && config.is_open() {
+        "--web: a page opens to those who know a secret: it needs -S or --secret-file and goes without --open"
+    } else if config.web.is_empty() && (config.web_listen.is_some() || !config.web_nets.is_empty())
+    {
+        "--web-listen and --web-trust: expected --web too"
     } else if !config.http_stats && !config.stats_nets.is_empty() {
         "--stats-allow-net: expected --http-stats too, with -p"
     } else if config.http_stats && config.stats_ports.is_none() {

@@ -65,7 +65,7 @@ pub fn kind(word: Option<OsString>) -> Result<Option<Kind>, UsageError> {
         Some("docker") => Ok(Some(Kind::Docker)),
         Some("-h" | "--help") => Ok(None),
         _ => Err(UsageError::new(format!(
-            "service: expected systemd, openwrt or docker first\n{SERVICE}"
+            "service: expected systemd, openwrt, docker, nginx or caddy first\n{SERVICE}"
         ))),
     }
 }
@@ -128,10 +128,11 @@ each middle proxy and data centre, IPv6, NAT, the sites of fake TLS, the own por
 Exit 0 if all is well, 1 if anything failed, 2 for warnings.";
 
 pub const SERVICE: &str = "usage: mtproxy service systemd|openwrt|docker FLAGS
+       mtproxy service nginx|caddy --web HOST[/PATH] [--web-listen ADDRESS:PORT]
 
 Prints a unit of systemd, a script that sets the server up on OpenWrt, or a compose file with the
 image's Dockerfile in it, for a server with these flags. None of them holds a secret: what is to be
-written where is said on standard error.";
+written where is said on standard error. Or the configuration of a web server in front of --web.";
 
 const MIGRATE: &str = "usage: mtproxy migrate FILE
 

@@ -10,6 +10,7 @@ use crate::door::sites::Domain;
 use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{Form, SecretEntry};
 use mtproxy::limits;
+use mtproxy::proto::web::Place;
 use mtproxy::proto::wire::{AdTag, DcId};
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +27,8 @@ pub enum Command {
     /// `link`: print the links of a server with these flags on stdout. The first port is not 0, and there
     /// is -S or --secret-file.
     Link(Box<Config>),
+    /// `service nginx` and `service caddy`: print the configuration of a web server in front. There is --web.
+    Front(Front, Box<Config>),
     /// `secret`: print a new secret on stdout, for fake TLS if there is a domain.
     Secret(Option<String>),
     /// `ping`: act as a client through the proxy of a link.
@@ -86,6 +89,13 @@ pub enum Kind {
     Docker,
 }
 
+/// A web server in front of web pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Front {
+    Nginx,
+    Caddy,
+}
+
 /// A command line, checked.
 #[derive(Debug, Default, PartialEq)]
 pub struct Config {
@@ -137,6 +147,12 @@ pub struct Config {
     pub mask_private: bool,
     /// --state
     pub state: Option<PathBuf>,
+    /// --web, in the order given, none twice; then there are secrets.
+    pub web: Vec<Place>,
+    /// --web-listen
+    pub web_listen: Option<Listen>,
+    /// --web-trust
+    pub web_nets: Vec<Network>,
     /// -R: only the padded intermediate transport.
     pub padded_only: bool,
     /// -P
@@ -290,6 +306,18 @@ impl Config {
         !self.domains.is_empty() || self.secrets.iter().any(is_fake_tls)
     }
 
+    /// Where web pages are served.
+    pub fn web_address(&self) -> Listen {
+        let usual = Listen::Tcp((Ipv4Addr::LOCALHOST, limits::WEB_PORT).into());
+        self.web_listen.clone().unwrap_or(usual)
+    }
+
+    /// Whether there are web pages and nothing else.
+    pub fn has_only_pages(&self) -> bool {
+        let others = self.first_port().is_some() || self.listens_elsewhere();
+        !self.web.is_empty() && !others
+    }
+
     /// Whether clients go direct while none of their middle proxies can be reached. A sponsored channel is
     /// known to middle proxies only.
     pub fn has_fallback(&self) -> bool {
@@ -335,7 +363,7 @@ const NEAR: [&str; 6] = [
 ];
 
 /// --listen
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     Tcp(SocketAddr),
     Unix(PathBuf),

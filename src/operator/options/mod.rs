@@ -21,7 +21,7 @@ mod values;
 
 pub use check::needs_domain;
 use config::Setting;
-pub use config::{Command, Config, DcOverride, Kind, Listen, Ping, Service, UsageError};
+pub use config::{Command, Config, DcOverride, Front, Kind, Listen, Ping, Service, UsageError};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -47,7 +47,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         "secret" => parse_secret(&args[1..]),
         "config" if args.len() == 1 => Ok(Command::Sample),
         "ping" => commands::ping(args.split_off(1)),
-        "service" => service(args.split_off(1)),
+        "service" => match args.get(1).and_then(|word| word.to_str()) {
+            Some("nginx") => parse_front(Front::Nginx, args.split_off(2)),
+            Some("caddy") => parse_front(Front::Caddy, args.split_off(2)),
+            _ => service(args.split_off(1)),
+        },
         "migrate" => commands::migrate(args.split_off(1)),
         "doctor" => {
             let (how, args) = commands::doctor(args.split_off(1));
@@ -75,6 +79,15 @@ fn looks_like_a_command(word: &str) -> bool {
     (2..names::SHORTEST_SECRET).contains(&word.len())
         && word.bytes().all(known)
         && !word.starts_with('-')
+}
+
+/// `service nginx FLAGS` and `service caddy FLAGS`, with the flags of --web.
+fn parse_front(front: Front, args: Vec<OsString>) -> Result<Command, UsageError> {
+    let check: fn(Config) -> _ = match front {
+        Front::Nginx => |config| check::front(Front::Nginx, config),
+        Front::Caddy => |config| check::front(Front::Caddy, config),
+    };
+    parse_flags(args, check)
 }
 
 /// `mtproxy secret [DOMAIN]`, which takes no flags but -h.

@@ -418,6 +418,23 @@ pub const FLAGS: &[Flag] = &[
         help: "print the version, exit 0",
         apply: Instead(|| Command::Version),
     },
+    Flag {
+        spelling: "--web HOST[/PATH]",
+        help: "proxy type WEB: serve the page of this web site to the apps, behind a web server that passes \
+               its requests on in clear; repeatable",
+        apply: Value(|config, text| values::web(&mut config.web, text)),
+    },
+    Flag {
+        spelling: "--web-listen ADDRESS:PORT",
+        help: "where that web server reaches this program, IPv6 in brackets (default 127.0.0.1:8080)",
+        apply: Value(|config, text| set(&mut config.web_listen, values::web_listen(text))),
+    },
+    Flag {
+        spelling: "--web-trust NET",
+        help: "believe a web server at this address or in this network (10.0.0.0/8) whose request it passes \
+               on; repeatable (default: on this machine)",
+        apply: Value(|config, text| values::network(&mut config.web_nets, text)),
+    },
 ];
 
 #[cfg(test)]

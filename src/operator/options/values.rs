@@ -12,8 +12,9 @@ use mtproxy::formats::cidr::Network;
 use mtproxy::formats::secret::{SecretEntry, parse_domain, parse_hex16};
 use mtproxy::limits::{
     MAX_COUNT, MAX_DOMAINS, MAX_HOST_NAME, MAX_NAT_RULES, MAX_PORTS, MAX_SECRETS, MAX_SOCKET_PATH,
-    MAX_STATS_NETS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, TLS_SKEW_AHEAD,
+    MAX_STATS_NETS, MAX_TLS_SKEW_AHEAD, MAX_TLS_SKEW_BACK, MAX_WEB, TLS_SKEW_AHEAD,
 };
+use mtproxy::proto::web::Place;
 use mtproxy::proto::wire::{AdTag, DcId, decimal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -294,6 +295,23 @@ pub fn network(networks: &mut Vec<Network>, text: &str) -> Result<(), Wrong> {
     let what = "an IP address or a network, as in 10.0.0.0/8";
     let network = expect(Network::parse(text), what)?;
     add(networks, MAX_STATS_NETS, "networks", network)
+}
+
+/// --web
+pub fn web(places: &mut Vec<Place>, text: &str) -> Result<(), Wrong> {
+    let what = "HOST or HOST/PATH: the name of a web site with a dot, and segments of letters, digits, - and _";
+    let place = expect(Place::parse(text), what)?;
+    if places.contains(&place) {
+        return Err(Wrong::Expected("each page only once".into()));
+    }
+    add(places, MAX_WEB, "pages", place)
+}
+
+/// --web-listen
+pub fn web_listen(text: &str) -> Result<Listen, Wrong> {
+    let mut places = Vec::new();
+    listen(&mut places, text)?;
+    Ok(places.remove(0))
 }
 
 /// --msg-buffers-size
