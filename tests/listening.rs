@@ -104,6 +104,15 @@ fn on_a_unix_socket() {
     );
 }
 
+#[test]
+fn a_file_is_no_socket_that_was_left_behind() {
+    let files = Files::new();
+    let path = files.write("notes", b"mine");
+    let refusal = run_to_end(&["--listen", &path, "-S", &to_hex(&SECRET)]);
+    assert_eq!(refusal.code, Some(1));
+    assert_eq!(files.read("notes"), "mine");
+}
+
 /// What systemd does: a socket as descriptor 3, and its number in the environment.
 fn activated(socket: OwnedFd, count: u32, arguments: &[&str]) -> Command {
     let inner = program();

@@ -5,7 +5,8 @@ use crate::support::direct_rig::direct_proxy;
 use crate::support::framing::Transport;
 use crate::support::programs::not_tested;
 use crate::support::proxy::{Files, Proxy};
-use crate::support::rig::dialer;
+use crate::support::rig::{SECRET, dialer};
+use crate::support::vectors::to_hex;
 use std::fs;
 
 /// Starts a proxy in direct mode and has it serve a client; gives its line about the sandbox.
@@ -40,6 +41,21 @@ fn without_a_sandbox_it_is_said() {
     let (proxy, line) = serving(&["--no-sandbox"]);
     assert_eq!(line, "sandbox: none (--no-sandbox)");
     assert_eq!(proxy.status("Seccomp"), ["0"]);
+    proxy.stop();
+}
+
+#[test]
+fn files_behind_links_are_read_again() {
+    let (here, there) = (Files::new(), Files::new());
+    let settings = format!("direct\nhttp-ports 0\nmtproto-secret {}\n", to_hex(&SECRET));
+    let (link, target) = (
+        here.path("config"),
+        there.write("config", settings.as_bytes()),
+    );
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    let proxy = Proxy::start_with(&["--config", &link]);
+    proxy.signal("HUP");
+    proxy.wait_for_events("reloaded", 1);
     proxy.stop();
 }
 

@@ -89,6 +89,7 @@ mod summary;
 mod transports;
 mod verbosity;
 mod web;
+mod web_access;
 mod web_door;
 mod web_nginx;
 mod web_page;

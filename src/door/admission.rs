@@ -300,12 +300,12 @@ impl Table {
     /// Takes a slot; says which one, and who was dropped for it.
     fn admit(
         &mut self,
-        newcomer: Slot,
+        mut newcomer: Slot,
         most: usize,
     ) -> Result<(usize, Option<Arc<TcpStream>>), &'static Counter> {
         let victim = self.judge(&newcomer, most)?;
         let dropped = victim.and_then(|victim| self.take(victim));
-        let source = newcomer.source;
+        let source = newcomer.source.take();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -315,13 +315,16 @@ impl Table {
         Ok((slot, dropped))
     }
 
-    /// Whoever is in this slot, and had no source, has this one.
+    /// Whoever is in this slot has this source from now on, and no other one.
     fn give(&mut self, slot: usize, ip: Option<IpAddr>) {
         let slot = self.slots.get_mut(slot).and_then(Option::as_mut);
         let source = ip.and_then(|ip| self.sources.get_mut(&ip));
         if let (Some(slot), Some(source)) = (slot, source) {
-            slot.source = ip;
             source.present += 1;
+            let before = std::mem::replace(&mut slot.source, ip);
+            if let Some(before) = before.and_then(|ip| self.sources.get_mut(&ip)) {
+                before.present -= 1;
+            }
         }
     }
 
@@ -492,6 +495,25 @@ mod tests {
         assert_eq!(present("192.0.2.1"), SOURCE_BURST as usize - 1);
         drop(many);
         assert_eq!(admission.table.lock().present(), 0);
+    }
+
+    #[test]
+    fn a_front_elsewhere_keeps_no_share_of_what_it_passed_on() {
+        let admission = admission(400, 9);
+        let mut many: Vec<_> = (0..9)
+            .map(|_| enter(&admission, "10.0.0.1").ok().unwrap())
+            .collect();
+        let from = |n: usize| SocketAddr::new(format!("192.0.2.{n}").parse().unwrap(), 1);
+        for (n, newcomer) in many.iter_mut().enumerate() {
+            newcomer.comes_from(from(n)).unwrap();
+        }
+        let present = |ip: &str| {
+            let source = source_of(ip.parse().unwrap());
+            admission.table.lock().of_source(source)
+        };
+        assert_eq!((present("10.0.0.1"), present("192.0.2.3")), (0, 1));
+        drop(many);
+        assert_eq!((present("10.0.0.1"), present("192.0.2.3")), (0, 0));
     }
 
     #[test]

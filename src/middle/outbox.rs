@@ -140,9 +140,17 @@ impl Outbox {
             let is_open = |(_, form): &(Buffer, Form)| *form != Form::Sealed;
             let place = backlog.queue.iter().position(is_open);
             let place = place.unwrap_or(backlog.queue.len());
-            let buffer = Buffer::with_bytes(0, bytes);
-            backlog.queue.insert(place, (buffer, Form::Sealed));
-            backlog.bytes += bytes.len();
+            // Short ones share a buffer: else they would take far more memory than is counted.
+            let before = place.checked_sub(1);
+            let rest = match before.and_then(|at| backlog.queue.get_mut(at)) {
+                Some((last, _)) => fill_up_to(last, bytes, last.len(), &mut backlog.bytes),
+                None => bytes,
+            };
+            if !rest.is_empty() {
+                let buffer = Buffer::with_bytes(0, rest);
+                backlog.queue.insert(place, (buffer, Form::Sealed));
+                backlog.bytes += rest.len();
+            }
         }
         match std::mem::take(&mut backlog.starved) {
             true => Delivery::StartWriter,
@@ -418,6 +426,25 @@ mod tests {
             rest = &behind[len..];
         }
         (payload, lengths)
+    }
+
+    #[test]
+    fn what_a_lane_is_told_takes_the_memory_that_is_counted() {
+        let (ours, _theirs) = pair();
+        let mut outbox = Outbox::new(cipher(), Wrap::Lane(mtproxy::proto::lane::Down::new(1)));
+        outbox.backlog = Some(Box::default()); // a writer is busy
+        let mut wanted = Vec::new();
+        for number in 0..10_000_u16 {
+            let bytes = number.to_be_bytes();
+            wanted.extend(bytes);
+            assert_eq!(outbox.control(&ours, 0, &bytes), Delivery::Done);
+        }
+        assert_eq!(outbox.bytes(), wanted.len());
+        let queued = outbox.backlog.as_ref().unwrap().queue.len();
+        assert!(queued <= wanted.len() / 256, "{queued} buffers");
+        let buffers = std::iter::from_fn(|| outbox.next());
+        let got: Vec<u8> = buffers.flat_map(|b| b.filled().to_vec()).collect();
+        assert!(got == wanted);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
     let calls = if calls {
         "its own system calls only (seccomp)"
     } else {
-        "all system calls (no filter for this processor)"
+        "all system calls (no filter for this processor or kernel)"
     };
     log::say(format_args!("sandbox: no capabilities, {files}, {calls}"));
     Ok(())
@@ -43,12 +43,12 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
 
 fn limit_files(config: &Config) -> std::io::Result<Option<u32>> {
     let files = reload::files(config);
-    // Name servers' addresses are often behind a link.
-    let resolver = fs::canonicalize("/etc/resolv.conf").ok();
-    let read = files
-        .iter()
-        .chain(&resolver)
-        .filter_map(|file| directory(file));
+    // Name servers' addresses are often behind a link, and others may be.
+    let resolver = PathBuf::from("/etc/resolv.conf");
+    let linked = files.iter().chain([&resolver]).map(fs::canonicalize);
+    let linked: Vec<PathBuf> = linked.filter_map(Result::ok).collect();
+    let read = files.iter().chain(&linked);
+    let read = read.filter_map(|file| directory(file));
     let read: Vec<PathBuf> = read.chain(SYSTEM.map(PathBuf::from)).collect();
     let written = [&config.state, &config.log_file].into_iter().flatten();
     let written: Vec<PathBuf> = written.filter_map(|file| directory(file)).collect();

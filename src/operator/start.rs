@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, PipeWriter, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,8 +192,10 @@ fn set_options(listener: &Listener, config: &Config) -> io::Result<()> {
 /// One that an earlier run has left behind is replaced.
 fn on_path(path: &Path) -> io::Result<Listener> {
     let left_behind = || {
+        // Other files refuse connections, too.
+        let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
         let answer = UnixStream::connect(path);
-        answer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+        is_socket && answer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
     };
     let listener = match UnixListener::bind(path) {
         Err(e) if e.kind() == ErrorKind::AddrInUse && left_behind() => {

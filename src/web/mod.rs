@@ -128,6 +128,9 @@ impl Web {
             *peer = SocketAddr::new(ip, 0);
             newcomer.comes_from(*peer)?;
         }
+        if rules.lists.refuse(newcomer.peer.ip()) {
+            return Ok((newcomer, Answer::as_site(Close::AddressRefused), 0));
+        }
         let body = &received.bytes()[len..];
         let wanted = match self.judge(rules, &request) {
             Wanted::Answer(answer) => {
@@ -295,9 +298,12 @@ impl Web {
         let farewell = up.down().farewell();
         let secrets = &rules.secrets;
         let which = secrets.iter().position(|secret| *secret == lane.secret);
-        let which = which.map_or(0..0, |at| at..at + 1);
         let bytes = (&mut small[..len], Layer::Lane(up));
-        let opened = header::open_with(&mut newcomer, rules, which, bytes);
+        let opened = match which {
+            Some(at) => header::open_with(&mut newcomer, rules, at..at + 1, bytes),
+            // A reload has removed it. (Among no secrets at all everybody would be let in.)
+            None => Ok(None),
+        };
         match opened {
             Ok(Some(opened)) => {
                 let writes = newcomer.socket().set_write_timeout(Some(WEB_WRITE));
@@ -331,7 +337,11 @@ enum Answer {
 impl Answer {
     /// The web server is to answer as its site does.
     fn site() -> Answer {
-        Answer::Done(response("418 Site", "", ""), Close::HttpRefused)
+        Answer::as_site(Close::HttpRefused)
+    }
+
+    fn as_site(reason: Close) -> Answer {
+        Answer::Done(response("418 Site", "", ""), reason)
     }
 
     fn done(status: &str, fields: &str, body: &str) -> Answer {

@@ -98,7 +98,10 @@ impl Sessions {
             return Begun::Unknown;
         };
         let mut table = self.table.lock();
-        table.retain(|session| session.lanes > 0 || now - session.last < WEB_GRACE);
+        table.retain(|session| {
+            // Others may have been here since `now`.
+            session.lanes > 0 || now.saturating_sub(session.last) < WEB_GRACE
+        });
         let known = table.iter().find(|session| session.nonce == nonce);
         match known.map(|session| session.is_over) {
             Some(true) => return Begun::Unknown,
@@ -254,6 +257,20 @@ mod tests {
             begun(sessions.begin(&page, &[mine])).is_none(),
             "it is over"
         );
+    }
+
+    #[test]
+    fn who_begins_a_moment_late_harms_no_other_session() {
+        let (secret, sessions) = (Secret::new([1; 16]), new());
+        let begin = || {
+            let page = sessions.bootstrap(&secret).unwrap();
+            begun(sessions.begin(&page, &[secret])).unwrap()
+        };
+        let first = begin();
+        // As if its last lane had ended while another page waited for the table.
+        sessions.table.lock()[0].last = clock::seconds() + 1;
+        begin();
+        assert!(sessions.open(&first, 1).is_some());
     }
 
     #[test]
