@@ -213,8 +213,8 @@ pub const WEB_PIECE: usize = (64 << 10) - 12;
 /// web servers in front give up after a minute.
 pub const WEB_SILENCE: Duration = Duration::from_secs(25);
 /// Bytes that a lane's client may be told besides its data while that is on its way: answers to its pings, and what
-/// it may send more.
-pub const WEB_PENDING: usize = 16 << 10;
+/// it may send more: 14 bytes for each read, so that a whole window in short reads fits.
+pub const WEB_PENDING: usize = 96 << 10;
 /// How long a lane's connection may take nothing of what it is sent.
 pub const WEB_WRITE: Duration = Duration::from_secs(30);
 /// How long a page may take to begin its session, and a session lives without a lane, seconds.

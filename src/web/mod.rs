@@ -38,7 +38,7 @@ use sessions::{Begun, LaneOf, Sessions, Token};
 pub struct Web {
     /// Where pages are.
     pub places: Vec<Place>,
-    /// Web servers that are believed whose connection they pass on, besides those on this machine.
+    /// Web servers that are believed whose connection they pass on; none: those on this machine.
     pub trust: Vec<Network>,
     sessions: Arc<Sessions>,
 }

@@ -33,6 +33,8 @@ pub struct Sessions {
 struct Session {
     nonce: Nonce,
     secret: Secret,
+    /// The secret's place among all when it began: whose share it takes.
+    owner: usize,
     /// Lanes that there are, and the numbers of the last ones.
     lanes: u32,
     numbers: Vec<u32>,
@@ -86,15 +88,15 @@ impl Sessions {
     pub fn begin(&self, bootstrap: &Token, secrets: &[Secret]) -> Begun {
         let nonce = nonce_of(bootstrap);
         let mut own = None;
-        for secret in secrets {
+        for (owner, secret) in secrets.iter().enumerate() {
             if same(&self.token(Kind::Bootstrap, &nonce, secret), bootstrap) {
-                own = Some(*secret);
+                own = Some((owner, *secret));
             }
         }
         let [a, b, c, d, ..] = nonce;
         let now = clock::seconds();
         let age = now.checked_sub(u32::from_be_bytes([a, b, c, d]));
-        let (Some(secret), Some(0..WEB_GRACE)) = (own, age) else {
+        let (Some((owner, secret)), Some(0..WEB_GRACE)) = (own, age) else {
             return Begun::Unknown;
         };
         let mut table = self.table.lock();
@@ -110,6 +112,7 @@ impl Sessions {
             None => table.push(Session {
                 nonce,
                 secret,
+                owner,
                 lanes: 0,
                 numbers: Vec::new(),
                 last: now,
@@ -174,26 +177,22 @@ fn nonce_of(token: &Token) -> Nonce {
     std::array::from_fn(|at| token[at])
 }
 
-/// Takes out the oldest session without a lane of the secret that has most of these.
+/// Takes out the oldest session without a lane of the secret that has most of these. One pass: others wait
+/// for the table.
 fn make_room(table: &mut Vec<Session>) -> bool {
-    let idle = || table.iter().filter(|session| session.lanes == 0);
-    let of_secret = |secret: &Secret| idle().filter(|other| other.secret == *secret).count();
-    let mut most: Option<(usize, Secret)> = None;
-    for session in idle() {
-        if most.is_none_or(|(_, secret)| secret != session.secret) {
-            let count = of_secret(&session.secret);
-            if most.is_none_or(|(before, _)| count > before) {
-                most = Some((count, session.secret));
-            }
+    let mut counts: Vec<u32> = Vec::new();
+    for session in table.iter().filter(|session| session.lanes == 0) {
+        if counts.len() <= session.owner {
+            counts.resize(session.owner + 1, 0);
         }
+        counts[session.owner] += 1;
     }
-    let Some((_, secret)) = most else {
-        return false;
-    };
+    let most = counts.iter().max();
+    let owner = counts.iter().position(|count| Some(count) == most);
     // They stand in the order in which they began.
     let oldest = table
         .iter()
-        .position(|session| session.lanes == 0 && session.secret == secret);
+        .position(|session| session.lanes == 0 && Some(session.owner) == owner);
     oldest.map(|at| table.remove(at)).is_some()
 }
 
@@ -279,7 +278,7 @@ mod tests {
         let sessions = new();
         let begin = |secret: Secret| {
             let page = sessions.bootstrap(&secret).unwrap();
-            begun(sessions.begin(&page, &[secret])).unwrap()
+            begun(sessions.begin(&page, &[flood, mine])).unwrap()
         };
         let (first, oldest) = (begin(mine), begin(flood));
         let busy = begin(flood);
@@ -294,5 +293,26 @@ mod tests {
         );
         assert!(sessions.open(&busy, 2).is_some(), "it has a lane");
         assert!(sessions.open(&oldest, 1).is_none());
+    }
+
+    #[test]
+    fn who_has_most_gives_way_among_many() {
+        let secrets: Vec<Secret> = (0..16).map(|byte| Secret::new([byte; 16])).collect();
+        let sessions = new();
+        let begin = |number: usize| {
+            let page = sessions.bootstrap(&secrets[number]).unwrap();
+            begun(sessions.begin(&page, &secrets)).unwrap()
+        };
+        // As many of each, in turn, and one more of the last.
+        let begun: Vec<Token> = (0..WEB_SESSIONS - 1).map(|n| begin(n % 16)).collect();
+        begin(14);
+        begin(0);
+        let is_there = |at: usize| sessions.open(&begun[at], 1).is_some();
+        assert!(!is_there(14) && (0..14).all(is_there));
+        // Where the most is found anew for each session, this takes half a minute.
+        for n in 0..100 {
+            begin(n % 16);
+        }
+        assert_eq!(sessions.table.lock().len(), WEB_SESSIONS);
     }
 }

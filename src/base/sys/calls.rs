@@ -28,6 +28,8 @@ calls! { ALLOWED
     write 1 64 4,
     sendto 44 206 290,
     recvfrom 45 207 292,
+    send -1 -1 289,
+    recv -1 -1 291,
     readv 19 65 145,
     writev 20 66 146,
     splice 275 76 340,
