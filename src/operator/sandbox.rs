@@ -43,19 +43,20 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
 
 fn limit_files(config: &Config) -> std::io::Result<Option<u32>> {
     let files = reload::files(config);
-    // Name servers' addresses are often behind a link, and others may be.
     let resolver = PathBuf::from("/etc/resolv.conf");
-    let linked = files.iter().chain([&resolver]).map(fs::canonicalize);
-    let linked: Vec<PathBuf> = linked.filter_map(Result::ok).collect();
-    let read = files.iter().chain(&linked);
-    let read = read.filter_map(|file| directory(file));
-    let read: Vec<PathBuf> = read.chain(SYSTEM.map(PathBuf::from)).collect();
-    let written = [&config.state, &config.log_file].into_iter().flatten();
-    let written: Vec<PathBuf> = written.filter_map(|file| directory(file)).collect();
+    let mut read = directories(&mut files.iter().chain([&resolver]));
+    read.extend(SYSTEM.map(PathBuf::from));
+    let written = directories(&mut [&config.state, &config.log_file].into_iter().flatten());
     let mut reaches: Vec<Reach> = read.iter().map(|path| Reach::Read(path)).collect();
     reaches.extend(written.iter().map(|path| Reach::Write(path)));
     reaches.push(Reach::Write(Path::new("/dev/null")));
     sys::limit_files(&reaches)
+}
+
+/// The directories of files, and of those behind links: name servers' addresses often are.
+fn directories(files: &mut dyn Iterator<Item = &PathBuf>) -> Vec<PathBuf> {
+    let both = files.flat_map(|file| [Some(file.clone()), fs::canonicalize(file).ok()]);
+    both.flatten().filter_map(|file| directory(&file)).collect()
 }
 
 /// The directory of a file, which a new one of its name may replace.
