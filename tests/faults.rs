@@ -9,7 +9,6 @@ use crate::support::direct_rig::DirectRig;
 use crate::support::framing::Transport;
 use crate::support::message::Message;
 use crate::support::middle_proxy::Options;
-use crate::support::programs::show;
 use crate::support::rig::{Rig, dialer};
 use crate::support::sockets::set_read_deadline;
 use crate::support::tls_rig::{MODES, Mode};
@@ -23,8 +22,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// From its beginning, a transfer is whole or its connection is closed after at most so long: by then the kernel,
 /// which waits twice as long each time, has tried again.
 const OVER_WITHIN: Duration = Duration::from_secs(150);
-/// A client that comes during the silence is told within so long.
-const TOLD_WITHIN: Duration = Duration::from_secs(30);
+/// A client is closed, if it is, at most so long after the beginning: a write to a middle proxy that gets nowhere is
+/// given up after 40 s, with all clients of the connection.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
 /// A proxy with what it needs, and the port of its far side.
 enum Served {
@@ -82,10 +82,11 @@ fn transfers_under(test: &str, set: impl Fn(&Wire)) {
             transfer.join().expect("a whole echo");
         }
         let took = begun.elapsed();
-        show(&format!("{test} {mode:?}: whole after {took:.1?}"));
+        println!("{test} {mode:?}: whole after {took:.1?}");
         assert!(took < WHOLE_WITHIN, "{mode:?} took {took:?}");
         served.stop();
     }
+    assert!(wire.carried() > 1_000, "another way than the wire");
 }
 
 #[test]
@@ -144,6 +145,14 @@ fn outcome(client: &mut Client, begun: Instant) -> (&'static str, Duration) {
     (word, begun.elapsed())
 }
 
+/// How long such an outcome may take.
+fn most(word: &str) -> Duration {
+    match word {
+        "closed" => TOLD_WITHIN,
+        _ => OVER_WITHIN,
+    }
+}
+
 fn a_minute_of_silence(test: &str, mode: Mode) {
     let Some(wire) = wire(test) else { return };
     let served = Served::start(mode);
@@ -162,20 +171,11 @@ fn a_minute_of_silence(test: &str, mode: Mode) {
     wire.set(Faults::default());
     let lifted = Instant::now();
     let (word, took) = before.join().expect("an outcome");
-    show(&format!(
-        "{test}: a client from before: {word} after {took:.1?}"
-    ));
-    assert!(took < OVER_WITHIN);
+    println!("{test}: a client from before: {word} after {took:.1?}");
+    assert!(took < most(word), "{word} after {took:?}");
     let (word, took) = during.join().expect("an outcome");
-    show(&format!(
-        "{test}: a client that came during it: {word} after {took:.1?}"
-    ));
-    let most = if word == "closed" {
-        TOLD_WITHIN
-    } else {
-        OVER_WITHIN
-    };
-    assert!(took < most, "{word} after {took:?}");
+    println!("{test}: a client that came during it: {word} after {took:.1?}");
+    assert!(took < most(word), "{word} after {took:?}");
     // Whoever comes behind is served; where a connection is being made anew, within the longest back-off.
     let after = loop {
         let (word, _) = outcome(&mut served.dialer().dial(), lifted);
@@ -184,7 +184,7 @@ fn a_minute_of_silence(test: &str, mode: Mode) {
         }
         assert!(lifted.elapsed() < OVER_WITHIN, "nobody is served any more");
     };
-    show(&format!("{test}: served again {after:.1?} after its end"));
+    println!("{test}: served again {after:.1?} after its end");
     served.stop();
 }
 

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub struct Faults {
 /// The wire; it is cut when this is dropped.
 pub struct Wire {
     faults: Arc<Mutex<Faults>>,
+    carried: Arc<AtomicU64>,
     _socat: Kept,
     _files: Files,
 }
@@ -77,10 +79,12 @@ impl Wire {
         let socat = Kept(socat.expect("socat"));
         until("socat's end of the wire", || socket.connect(&theirs).ok());
         let faults = Arc::new(Mutex::new(Faults::default()));
-        let shared = Arc::clone(&faults);
-        thread::spawn(move || carry(&socket, &shared));
+        let carried = Arc::new(AtomicU64::new(0));
+        let shared = (Arc::clone(&faults), Arc::clone(&carried));
+        thread::spawn(move || carry(&socket, &shared.0, &shared.1));
         Wire {
             faults,
+            carried,
             _socat: socat,
             _files: files,
         }
@@ -89,6 +93,11 @@ impl Wire {
     /// From now on packets meet these.
     pub fn set(&self, faults: Faults) {
         *self.faults.lock().expect("the faults") = faults;
+    }
+
+    /// How many packets have come so far, lost ones included.
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 
     /// The longest packet, from now on.
@@ -103,7 +112,7 @@ impl Wire {
 }
 
 /// Carries packets until socat ends.
-fn carry(socket: &UnixDatagram, faults: &Mutex<Faults>) {
+fn carry(socket: &UnixDatagram, faults: &Mutex<Faults>, carried: &AtomicU64) {
     let mut random = Stream::new(1);
     let mut chance = || u64::from(random.take(8)[3]) * 100 / 256;
     let mut way: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>> = BinaryHeap::new();
@@ -132,6 +141,7 @@ fn carry(socket: &UnixDatagram, faults: &Mutex<Faults>) {
             Err(_) => return,
         };
         let packet: Vec<u8> = bytes[..length].to_vec();
+        carried.fetch_add(1, Ordering::Relaxed);
         let faults = *faults.lock().expect("the faults");
         if chance() < faults.lost || ports(&packet).contains(&faults.swallowed) {
             continue;
