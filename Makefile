@@ -24,7 +24,7 @@ MAX_x86_64 := 890000
 MAX_mipsel := 1090000
 
 # The short form of the end-to-end suite: names of tests, or beginnings of names.
-SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct:: statistics::
+SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct:: statistics:: clock:: sandbox::
 
 # Telegram publishes its two files here, and only here.
 TELEGRAM := https://core.telegram.org
@@ -32,7 +32,7 @@ TELEGRAM := https://core.telegram.org
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run run-middle config test lint fmt audit bench hostile static size sbom reproducible dist test-static check cargo
+.PHONY: help build run run-middle config test lint fmt audit bench hostile faults static size sbom reproducible dist test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -154,6 +154,9 @@ hostile: cargo ## run the attacks at full size, with bystanders, and print a tab
 	cargo build --locked --release --bin mtproxy
 	MTPROXY_BIN="$${MTPROXY_BIN:-$(abspath $(TARGET_DIR))/release/mtproxy}" \
 	  cargo test --locked --test tests -- hostile:: --ignored --nocapture --test-threads=1
+
+faults: cargo ## run transfers over networks with faults: loss, delay, reordering, small packets, silence (8 minutes)
+	@cargo test --locked --test tests -- faults:: --ignored --nocapture --test-threads=2
 
 static: ## build the static musl binary (TARGET=x86_64, aarch64, armv7, arm, mipsel, mips)
 	@tests/build-static.sh "$(TARGET)"

@@ -136,6 +136,8 @@ pub const MAX_HELLO: usize = 16_384;
 pub const MAX_HELLO_RECORDS: usize = 10;
 /// Seconds since 1970 at the time of this release: a clock that says less is wrong.
 pub const RELEASED: u64 = 1_793_491_200;
+/// The end of 2050: a clock that says more is wrong.
+pub const CLOCK_HORIZON: u64 = 2_556_144_000;
 /// Accepted ClientHellos and headers that one table of the replay store remembers; it takes 512 KiB.
 pub const REPLAY_TABLE: usize = 1 << 16;
 /// The first table's, 32 KiB; each further one is twice as large, up to [`REPLAY_TABLE`].

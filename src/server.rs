@@ -56,7 +56,6 @@ pub fn run(config: Config) -> Result<(), Fatal> {
         stats_port: port_of(&stats_sockets),
         capacity: &capacity,
         proxy_secret: files.proxy_secret.as_ref(),
-        fake_tls: sites.is_some(),
         telegram: &files.telegram,
         watch: &watch,
         user,

@@ -31,7 +31,8 @@ fn all_that_is_not_needed_is_given_up() {
     if line.contains("(seccomp)") {
         assert_eq!(proxy.status("Seccomp"), ["2"]);
     } else {
-        assert!(line.contains("no filter for this processor"), "{line}");
+        // An emulated processor has none, either.
+        assert!(line.contains("(no filter"), "{line}");
     }
     proxy.stop();
 }

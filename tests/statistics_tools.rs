@@ -48,6 +48,9 @@ fn promtool_finds_nothing_to_object_to() {
         "threads gauge",
         "file_age_seconds gauge",
         "build_info gauge",
+        "clock_skew_seconds gauge",
+        "client_addresses gauge",
+        "mask_site_known gauge",
     ] {
         assert!(
             text.contains(&format!("# TYPE mtproxy_{family}\n")),

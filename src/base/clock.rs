@@ -1,10 +1,15 @@
 //! Time: since the start for durations, since 1970 for the world.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use mtproxy::limits::SUMMARY_INTERVAL;
+use mtproxy::limits::{CLOCK_HORIZON, RELEASED, SUMMARY_INTERVAL};
+
+use super::sys::time;
 
 /// Since the first call; never goes back.
 pub fn running() -> Duration {
@@ -71,10 +76,27 @@ impl Rarely {
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970. The program's only way to that clock; see [`time`].
 pub fn unix() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    u64::try_from(time::unix()).unwrap_or(0)
+}
+
+/// Whether a clock that says this is certainly wrong.
+pub fn is_implausible(unix: u64) -> bool {
+    !(RELEASED..CLOCK_HORIZON).contains(&unix)
+}
+
+/// When a file was last written, seconds since 1970, if the system knows.
+pub fn written(path: &Path) -> Option<u64> {
+    Some(whole(fs::metadata(path).ok()?.mtime()))
+}
+
+/// On 32-bit machines std gives the lower half of a file's time, as a signed number.
+fn whole(seconds: i64) -> u64 {
+    match i32::try_from(seconds) {
+        Ok(lower) if cfg!(target_pointer_width = "32") => lower.cast_unsigned().into(),
+        _ => u64::try_from(seconds).unwrap_or(0),
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use mtproxy::proto::faketls::record;
 
 use super::rules::LiveRules;
 use super::sites::{Rejection, Site, Sites};
-use crate::base::{log, net, sys};
+use crate::base::{clock, log, net, sys};
 
 /// Keeps what is known of the sites up to date, for ever. Sites that a reload brings are looked at at once.
 pub fn run(rules: &LiveRules) {
@@ -37,6 +37,7 @@ pub fn run(rules: &LiveRules) {
         for ((site, trouble), found) in sites.sites.iter().zip(&mut troubles).zip(found) {
             let found = found.and_then(|()| sites.probe(site, &mut random)).err();
             all_well &= found.is_none();
+            site.noted(|look| (look.at, look.is_well) = (clock::unix(), found.is_none()));
             // Once, not every hour.
             if let Some(text) = found.as_ref().filter(|_| *trouble != found) {
                 site.warn(text);
@@ -142,6 +143,7 @@ impl Sites {
                 "its site leads back to this server: name another one, or give --mask HOST:PORT";
             return Err(text.into());
         }
+        site.noted(|look| (look.tls13, look.mlkem) = (at.is_some(), mlkem));
         if let Some(address) = at {
             log::event(format_args!(
                 "mask domain={} site={address} shapes={learnt} mlkem={}",

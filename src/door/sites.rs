@@ -19,7 +19,7 @@ use crate::base::{log, net, sys};
 
 /// All domains, in the operator's order; the first one is for strangers that name none of them.
 pub struct Sites {
-    pub(super) sites: Vec<Arc<Site>>,
+    pub sites: Vec<Arc<Site>>,
     /// Where this server listens.
     ours: Vec<SocketAddr>,
     /// They are all at --mask.
@@ -92,7 +92,21 @@ impl Rejection {
 /// Payload of an encrypted alert: level, description, type, tag (RFC 8446 5.2, 6).
 const ALERT_LEN: usize = 19;
 
+/// What the mask thread's last look at a site has found.
+#[derive(Clone, Copy, Default)]
+pub struct Look {
+    /// When it was, unix seconds; 0: there was none yet.
+    pub at: u64,
+    /// All was found that clients' answers are modelled on.
+    pub is_well: bool,
+    /// The site speaks TLS 1.3.
+    pub tls13: bool,
+    /// It takes X25519MLKEM768.
+    pub mlkem: bool,
+}
+
 pub(super) struct State {
+    pub(super) look: Look,
     /// None: not looked up yet.
     pub(super) addresses: Option<Vec<IpAddr>>,
     pub(super) model: Model,
@@ -134,6 +148,7 @@ impl Sites {
                 Err(_) => net::hosts_file(host),
             };
             let state = State {
+                look: Look::default(),
                 addresses: (!known.is_empty()).then_some(known),
                 model: Model::unknown(sys::random_array().map_or(0, u32::from_ne_bytes)),
                 rejection: Rejection::usual(),
@@ -258,6 +273,15 @@ pub fn is_local(ip: IpAddr) -> bool {
 impl Site {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// What the last look has found.
+    pub fn look(&self) -> Look {
+        self.state().look
+    }
+
+    pub(super) fn noted(&self, note: impl FnOnce(&mut Look)) {
+        note(&mut self.state().look);
     }
 
     pub(super) fn set_addresses(&self, addresses: Vec<IpAddr>) {

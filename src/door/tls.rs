@@ -29,7 +29,7 @@ use crate::base::buffers::{Account, Buffer};
 use crate::base::clock::{self, Rarely};
 use crate::base::gauge::Counter;
 use crate::base::{log, net, sys};
-use crate::stats::{Close, STATS};
+use crate::stats::{Close, HELLO_SKEW, STATS};
 use crate::stream::Layer;
 
 /// What the phase up to our ServerHello has found.
@@ -185,6 +185,7 @@ fn proven_secret<'a>(
     let fitting = tries.find_map(|proven| Some((proven, hello.verify(proven.1)?)));
     let (proven, stamp) = fitting.ok_or(&STATS.tls_refused_bad_digest)?;
     let now = u32::try_from(clock::unix()).unwrap_or(u32::MAX);
+    HELLO_SKEW.note(stamp, now);
     let age = i64::from(now) - i64::from(stamp);
     let (back, ahead) = tls.skew;
     if age >= i64::from(back) || age < -i64::from(ahead) {

@@ -23,7 +23,7 @@ use super::nat::NatRules;
 use crate::base::lock::Mutex;
 use crate::base::outgoing::{self, Dialled};
 use crate::base::{clock, log, net, sys};
-use crate::stats::Dials;
+use crate::stats::{Dials, MIDDLE_SKEW};
 
 /// What every connection to a middle proxy is dialled with.
 pub struct Dialer {
@@ -183,12 +183,12 @@ impl Handshake<'_> {
         let (server_nonce, shared) = match offer {
             None => {
                 self.send(&ours)?;
-                let theirs = handshake::accept_nonce(&self.receive()?, selector, now);
+                let theirs = handshake::accept_nonce(&self.receive_nonce(now)?, selector, now);
                 (theirs.map_err(Refusal::word)?, None)
             }
             Some(offer) => {
                 self.send(&handshake::nonce_with_dh(&ours, &offer.1))?;
-                let theirs = self.receive()?;
+                let theirs = self.receive_nonce(now)?;
                 let accepted = handshake::accept_nonce_with_dh(&theirs, selector, now);
                 let (theirs, public) = accepted.map_err(Refusal::word)?;
                 let shared = offer.0.shared(public).ok_or(Refusal::Dh.word())?;
@@ -244,6 +244,15 @@ impl Handshake<'_> {
         let wire = writer.seal(&mut buf[..end], place);
         let wire = &buf[wire.ok_or(frame_word(FrameError::Length))?];
         net::write_before(self.deadline, socket, wire).map_err(handshake_failure)
+    }
+
+    /// Also notes how far its clock is from ours: if it is too far, this is how an operator learns of it.
+    fn receive_nonce(&mut self, now: u32) -> Result<Vec<u8>, Failure> {
+        let theirs = self.receive()?;
+        if let Some(time) = handshake::stated_time(&theirs) {
+            MIDDLE_SKEW.note(time, now);
+        }
+        Ok(theirs)
     }
 
     #[inline(never)]

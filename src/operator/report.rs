@@ -27,8 +27,6 @@ pub struct Report<'a> {
     pub capacity: &'a Capacity,
     /// Telegram's, if it is there.
     pub proxy_secret: Option<&'a ProxySecret>,
-    /// There are domains.
-    pub fake_tls: bool,
     pub telegram: &'a Telegram,
     /// The files that a reload reads, and the user that it does so as, if that is another one now.
     pub watch: &'a Watch,
@@ -114,8 +112,10 @@ impl Report<'_> {
         if config.user.is_none() && sys::is_root() {
             warn("running as root: there is no user mtproxy or nobody to become");
         }
-        if self.fake_tls && clock::unix() < limits::RELEASED {
-            warn("this machine's clock is wrong: until it is set, no client of fake TLS gets in");
+        if clock::is_implausible(clock::unix()) {
+            warn(
+                "this machine's clock is wrong: until it is set, fake TLS and middle proxies don't work",
+            );
         }
         if config.slots > limits::MAX_SLOTS as u32 {
             let (asked, most) = (config.slots, limits::MAX_SLOTS);

@@ -1,7 +1,11 @@
 //! What the running server gives up: all that it does not need. Entered at start, when ports and files are
 //! open and the user is changed, before the first other thread; --no-sandbox leaves it out.
+//!
+//! What the kernel doesn't have, or a sandbox around this one forbids, is gone without, and said: kernels of
+//! routers often lack seccomp. Any other error ends the start.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::base::log;
@@ -26,22 +30,39 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
     };
     // Marks are set at each connection.
     let kept = if config.mark > 0 { CAP_NET_ADMIN } else { 0 };
-    sys::drop_capabilities(kept).map_err(failed)?;
-    let files = limit_files(config).map_err(failed)?;
-    let calls = sys::filter_calls().map_err(failed)?;
-    let files = files.map_or("all files (no Landlock)".into(), |version| {
-        format!("its own files only (Landlock {version})")
-    });
-    let calls = if calls {
-        "its own system calls only (seccomp)"
-    } else {
-        "all system calls (no filter for this processor or kernel)"
+    let capabilities = tolerated(sys::drop_capabilities(kept)).map_err(failed)?;
+    let files = tolerated(limit_files(config)).map_err(failed)?;
+    let calls = tolerated(sys::filter_calls()).map_err(failed)?;
+    let capabilities = match capabilities {
+        Ok(()) => "no capabilities".into(),
+        Err(e) => format!("capabilities as before ({e})"),
     };
-    log::say(format_args!("sandbox: no capabilities, {files}, {calls}"));
+    let files = match files {
+        Ok(Some(version)) => format!("its own files only (Landlock {version})"),
+        Ok(None) => "all files (no Landlock)".into(),
+        Err(e) => format!("all files (no Landlock: {e})"),
+    };
+    let calls = match calls {
+        Ok(true) => "its own system calls only (seccomp)".into(),
+        Ok(false) => "all system calls (no filter for this processor or kernel)".into(),
+        Err(e) => format!("all system calls (no filter: {e})"),
+    };
+    log::say(format_args!("sandbox: {capabilities}, {files}, {calls}"));
     Ok(())
 }
 
-fn limit_files(config: &Config) -> std::io::Result<Option<u32>> {
+/// Tells what the kernel doesn't have or allow, the inner error, from what went wrong.
+fn tolerated<T>(result: io::Result<T>) -> io::Result<io::Result<T>> {
+    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    let is_refusal =
+        |e: &io::Error| matches!(e.kind(), InvalidInput | PermissionDenied | Unsupported);
+    match result {
+        Err(e) if !is_refusal(&e) => Err(e),
+        result => Ok(result),
+    }
+}
+
+fn limit_files(config: &Config) -> io::Result<Option<u32>> {
     let files = reload::files(config);
     let resolver = PathBuf::from("/etc/resolv.conf");
     let mut read = directories(&mut files.iter().chain([&resolver]));

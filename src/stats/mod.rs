@@ -5,6 +5,7 @@
 
 mod account;
 mod close;
+mod present;
 mod row;
 mod times;
 mod traffic;
@@ -16,9 +17,10 @@ use crate::base::{outgoing, threads};
 
 pub use account::{Account, OPEN, REFUSALS, accounts, until_expiry};
 pub use close::Close;
+pub use present::addresses;
 pub use row::Row;
 use row::add;
-pub use times::{Dials, Histogram, all_dials, dials};
+pub use times::{Dials, HELLO_SKEW, Histogram, MIDDLE_SKEW, all_dials, dials};
 #[cfg(test)]
 pub use traffic::of as traffic_of;
 pub use traffic::{Figure, Guest, Traffic, all as all_traffic, set_served, sum};

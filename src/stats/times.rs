@@ -1,12 +1,34 @@
 //! How long it took to reach Telegram: histograms by data centre.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use mtproxy::limits::TIME_BUCKETS;
 use mtproxy::proto::wire::DcId;
 
 use crate::base::{gauge::Counter, lock::Mutex};
+
+/// How far another clock was ahead of ours, seconds.
+pub struct Skew(AtomicI32);
+
+/// By the last middle proxy's handshake.
+pub static MIDDLE_SKEW: Skew = Skew(AtomicI32::new(i32::MIN));
+/// By the last fake-TLS hello that proved a secret, whether it was too old or not.
+pub static HELLO_SKEW: Skew = Skew(AtomicI32::new(i32::MIN));
+
+impl Skew {
+    /// Compares a time of the other clock with ours, unix seconds both.
+    pub fn note(&self, theirs: u32, ours: u32) {
+        let ahead = i64::from(theirs) - i64::from(ours);
+        let ahead = i32::try_from(ahead).unwrap_or(i32::MAX);
+        self.0.store(ahead, Ordering::Relaxed);
+    }
+
+    /// None: nothing was compared yet.
+    pub fn seconds(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|seconds| *seconds > i32::MIN)
+    }
+}
 
 /// A histogram of durations.
 #[derive(Default)]

@@ -13,6 +13,7 @@ use mtproxy::proto::{transport::Transport, wire::DcId};
 
 use super::account::{Account, Seat};
 use super::close::Close;
+use super::present::Present;
 use super::row::{Row, add};
 use crate::base::gauge::{Counter, Gauge, Place};
 use crate::base::lock::Mutex;
@@ -138,6 +139,7 @@ pub struct Guest {
     since: Instant,
     is_counted: bool,
     _seat: Seat,
+    _present: Present,
     _place: Place<&'static Gauge>,
 }
 
@@ -159,6 +161,7 @@ impl Guest {
             since: Instant::now(),
             is_counted: false,
             _seat: seat,
+            _present: Present::new(peer.ip()),
             _place: Gauge::enter(&traffic.open),
         };
         if log::verbosity() > 1 {

@@ -2,6 +2,7 @@
 //! never over this project's library, so that a mistake there can't hide behind the same mistake here.
 
 pub mod attack;
+pub mod bad_network;
 pub mod bystander;
 pub mod client;
 pub mod command;

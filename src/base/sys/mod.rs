@@ -18,6 +18,7 @@ mod sandbox;
 mod seccomp;
 mod signal;
 mod socket;
+pub mod time;
 
 pub use machine::{checksums, random_array, use_one_heap};
 pub use pipe::{Pipe, is_forbidden};

@@ -17,13 +17,15 @@ const O_PATH: c_int = 0o10_000_000;
 unsafe extern "C" {
     fn open(path: *const std::ffi::c_char, flags: c_int, ...) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
-    fn capset(header: *const [u32; 2], data: *const [u32; 6]) -> c_int;
+    fn capset(header: *mut [u32; 2], data: *const [u32; 6]) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
 }
 
 /// Gives up all capabilities but those of `kept` (a bit each), and that programs may bring any.
 pub fn drop_capabilities(kept: u32) -> io::Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
+    // The kernel may write to it, and qemu-user makes sure that it could.
+    let mut header = [VERSION_3, 0];
     // SAFETY: numbers; then pointers to the two structures that version 3 has.
     unsafe {
         check(prctl(
@@ -33,7 +35,7 @@ pub fn drop_capabilities(kept: u32) -> io::Result<()> {
             0_usize,
             0_usize,
         ))?;
-        check(capset(&[VERSION_3, 0], &[kept, kept, 0, 0, 0, 0])).map(drop)
+        check(capset(&mut header, &[kept, kept, 0, 0, 0, 0])).map(drop)
     }
 }
 

@@ -8,11 +8,10 @@
 mod network;
 mod site;
 
-use std::io;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use mtproxy::limits::{CLOCK_OFF, CLOCK_WORN, DOCTOR_TIME, OLD_CONFIG, RELEASED};
+use mtproxy::limits::{CLOCK_OFF, CLOCK_WORN, DOCTOR_TIME, OLD_CONFIG};
 
 use crate::base::lock::Mutex;
 use crate::base::{clock, sys};
@@ -119,13 +118,9 @@ fn note<T>(found: &mut Vec<Finding>, name: &str, result: Result<T, Fatal>) -> Op
 /// How old a file is; old is worth a warning if there is a place to fetch it from.
 fn age(path: &Path, from: &str) -> Finding {
     let name = path.display().to_string();
-    let modified = std::fs::metadata(path).and_then(|file| file.modified());
-    let age = modified.and_then(|time| {
-        SystemTime::now()
-            .duration_since(time)
-            .map_err(io::Error::other)
-    });
-    let Ok(age) = age else {
+    let written = clock::written(path);
+    let age = written.and_then(|time| clock::unix().checked_sub(time));
+    let Some(age) = age else {
         return Finding::new(
             Verdict::Warn,
             name,
@@ -133,8 +128,8 @@ fn age(path: &Path, from: &str) -> Finding {
             "set the clock",
         );
     };
-    let days = age.as_secs() / 86_400;
-    match age > OLD_CONFIG && !from.is_empty() {
+    let days = age / 86_400;
+    match age > OLD_CONFIG.as_secs() && !from.is_empty() {
         true => {
             let hint = format!("fetch {from} daily");
             Finding::new(Verdict::Warn, name, format!("{days} days old"), &hint)
@@ -233,11 +228,11 @@ fn clock_of(found: &[Finding]) -> Finding {
     let hint = "set this machine's clock (NTP)";
     let Some((name, skew)) = compared else {
         let text = "no other clock was seen";
-        return match clock::unix() < RELEASED {
+        return match clock::is_implausible(clock::unix()) {
             true => Finding::new(
                 Verdict::Fail,
                 "clock",
-                "before this program's release",
+                "before this program's release or decades after it",
                 hint,
             ),
             false => Finding::ok("clock", text),

@@ -2,10 +2,9 @@
 //! moment. A page's thread collects them when it is asked, under short locks, none of which is held while
 //! the page is sent. What proc(5) doesn't tell, as in a chroot without /proc, is 0.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mtproxy::crypto::middle_key;
 use mtproxy::proto::wire::decimal;
@@ -69,8 +68,8 @@ pub struct FileFacts {
     pub md5: [u8; 16],
     /// When it was read, unix seconds.
     pub loaded_at: u64,
-    /// When it was last written by then, if the system knows.
-    pub modified: Option<SystemTime>,
+    /// When it was last written by then, unix seconds, if the system knows.
+    pub written: Option<u64>,
 }
 
 impl FileFacts {
@@ -81,7 +80,7 @@ impl FileFacts {
             size: bytes.len(),
             md5: middle_key::fingerprint(bytes),
             loaded_at: clock::unix(),
-            modified: fs::metadata(path).and_then(|m| m.modified()).ok(),
+            written: clock::written(path),
         }
     }
 }
@@ -89,8 +88,8 @@ impl FileFacts {
 impl FileFacts {
     /// How long ago it was written, if the system knows.
     pub fn age(&self) -> Option<Duration> {
-        let age = SystemTime::now().duration_since(self.modified?);
-        Some(age.unwrap_or_default())
+        let age = clock::unix().saturating_sub(self.written?);
+        Some(Duration::from_secs(age))
     }
 }
 

@@ -12,6 +12,7 @@ use mtproxy::proto::{transport::Transport, wire::DcId};
 use super::exposition::{Text, millionths, thousandths};
 use super::live::{Live, open};
 use crate::base::threads;
+use crate::door::sites::Look;
 use crate::operator::proc::{self, number_behind};
 use crate::stats::{self, Account, Close, Traffic};
 
@@ -37,6 +38,7 @@ pub fn render(live: &Live) -> String {
     by_secret(&mut text, live);
     middle(&mut text, live);
     rest(&mut text, live);
+    sites(&mut text, live);
     text.out
 }
 
@@ -237,5 +239,40 @@ fn rest(text: &mut Text, live: &Live) {
         };
         gauge last_reload_seconds [] "when a reload was applied last, in seconds since 1970; 0: never"
             text.value(&live.telegram.reloaded);
+    }
+}
+
+/// The sites of -D, once they have been looked at; other clocks; where clients come from.
+fn sites(text: &mut Text, live: &Live) {
+    let sites = live.rules.tls.as_ref().map(|tls| &tls.sites.sites);
+    let looks = sites
+        .into_iter()
+        .flatten()
+        .map(|site| (site.name.as_str(), site.look()));
+    let looks: Vec<(&str, Look)> = looks.filter(|(_, look)| look.at > 0).collect();
+    let each = |text: &mut Text, figure: fn(&Look) -> u64| {
+        for (name, look) in &looks {
+            text.sample(&[name], &figure(look));
+        }
+    };
+    families! { text:
+        gauge mask_site_known [domain]
+            "whether the last look at a site of -D found all that answers to clients are modelled on"
+            each(text, |look| look.is_well.into());
+        gauge mask_site_last_look_timestamp_seconds [domain] "when that was, unix time"
+            each(text, |look| look.at);
+        gauge mask_site_tls13 [domain] "whether the site speaks TLS 1.3" each(text, |look| look.tls13.into());
+        gauge mask_site_mlkem [domain] "whether the site takes X25519MLKEM768"
+            each(text, |look| look.mlkem.into());
+        gauge clock_skew_seconds [against]
+            "how far another clock was ahead of this one when it was last seen" {
+            for (name, skew) in [("middle_proxy", &stats::MIDDLE_SKEW), ("client", &stats::HELLO_SKEW)] {
+                if let Some(seconds) = skew.seconds() {
+                    text.sample(&[name], &seconds);
+                }
+            }
+        };
+        gauge client_addresses [] "addresses that clients with a proven secret come from; an IPv6 /64 is one"
+            text.value(&stats::addresses());
     }
 }

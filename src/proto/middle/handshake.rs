@@ -132,6 +132,13 @@ pub fn accept_nonce_with_dh(
 /// Where a nonce payload names the schema.
 const SCHEMA: Range<usize> = 8..12;
 
+/// What a middle proxy's clock shows, by its answer to a nonce; unix seconds.
+pub fn stated_time(payload: &[u8]) -> Option<u32> {
+    let mut r = Reader::new(payload);
+    let (kind, _selector, _schema) = (r.u32()?, r.u32()?, r.u32()?);
+    r.u32().filter(|_| kind == NONCE)
+}
+
 /// Checks the middle proxy's payload and returns its nonce.
 pub fn accept_nonce(payload: &[u8], selector: [u8; 4], now: u32) -> Result<[u8; 16], Refusal> {
     let mut r = Reader::new(payload);
@@ -328,6 +335,8 @@ mod tests {
     fn nonce_edges() {
         let check = |p: &[u8]| accept_nonce(p, *b"abcd", 1000);
         assert_eq!(check(&reply(1, 1030, &[])), Ok([5; 16]));
+        assert_eq!(stated_time(&reply(1, 1030, &[])), Some(1030));
+        assert_eq!(stated_time(&reply(1, 1030, &[])[..15]), None);
         assert_eq!(check(&reply(1, 970, &[])), Ok([5; 16]));
         assert_eq!(check(&reply(1, 1031, &[])), Err(Refusal::Clock));
         assert_eq!(check(&reply(1, 969, &[])), Err(Refusal::Clock));
