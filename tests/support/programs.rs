@@ -13,7 +13,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -32,6 +32,7 @@ const PACKAGES: [(&str, &str); 18] = [
     ("systemd-analyze", "systemd"),
     ("shellcheck", "shellcheck"),
     ("busybox", "busybox"),
+    ("strace", "strace"),
 ];
 
 /// Whether all of these programs can be run; says which can't.
