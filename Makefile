@@ -26,17 +26,25 @@ MAX_mipsel := 1090000
 # The short form of the end-to-end suite: names of tests, or beginnings of names.
 SHORT_TESTS := transports:: routing:: relay::bulk_1mib quick_ack:: endings::basic addresses:: secrets:: direct:: statistics:: clock:: sandbox::
 
+# fuzz: how long each target runs.
+SECONDS := 20
+TARGETS :=
+# soak: how long clients come and go.
+MINUTES := 3
+# sanitize: which ones.
+SANITIZERS := address thread
+
 # Telegram publishes its two files here, and only here.
 TELEGRAM := https://core.telegram.org
 
 .ONESHELL:
 .SHELLFLAGS := -ec
 .DEFAULT_GOAL := help
-.PHONY: help build run run-middle config test lint fmt audit bench hostile faults static size sbom reproducible dist test-static check cargo
+.PHONY: help build run run-middle config test lint fmt audit bench hostile faults soak fuzz sanitize static size sbom reproducible dist test-static check cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	echo "  Variables: PORT SERVER SECRET ARGS (run), SECRET_FILE CONFIG (run-middle), ARGS (bench), TARGET RUNNER (static ...)"
+	echo "  Variables: PORT SERVER SECRET ARGS (run), SECRET_FILE CONFIG (run-middle), ARGS (bench), SECONDS TARGETS (fuzz), MINUTES (soak), TARGET RUNNER (static ...)"
 
 # Not listed: what every use of cargo needs, said in one sentence instead of a shell's error.
 cargo:
@@ -157,6 +165,17 @@ hostile: cargo ## run the attacks at full size, with bystanders, and print a tab
 
 faults: cargo ## run transfers over networks with faults: loss, delay, reordering, small packets, silence (8 minutes)
 	@cargo test --locked --test tests -- faults:: --ignored --nocapture --test-threads=2
+fuzz: cargo ## fuzz the parsers for SECONDS each, with a nightly Rust (TARGETS="link ..." for some of them)
+	@tests/fuzz/run.sh "$(SECONDS)" $(TARGETS)
+
+soak: cargo ## let clients come and go for MINUTES in both modes while backends, settings and strangers change; then idle
+	@ulimit -Sn "$$(ulimit -Hn)"
+	cargo build --locked --release --bin mtproxy
+	MTPROXY_BIN="$${MTPROXY_BIN:-$(abspath $(TARGET_DIR))/release/mtproxy}" SOAK_MINUTES="$(MINUTES)" \
+	  cargo test --locked --test tests -- soak:: idle:: --ignored --nocapture --test-threads=3
+
+sanitize: cargo ## run the end-to-end suite under AddressSanitizer, then under ThreadSanitizer, with a nightly Rust
+	@tests/sanitize.sh $(SANITIZERS)
 
 static: ## build the static musl binary (TARGET=x86_64, aarch64, armv7, arm, mipsel, mips)
 	@tests/build-static.sh "$(TARGET)"

@@ -68,13 +68,16 @@ pub fn parse(text: &str) -> Result<Link, String> {
         decode(value)
     };
     let missing = |name: &str| format!("the link has no {name}");
-    let server = value("server").filter(|server| !server.is_empty());
-    let server = server.ok_or_else(|| missing("server"))?;
+    let server = value("server").ok_or_else(|| missing("server"))?;
+    let server = server.trim_matches(['[', ']']);
+    if server.is_empty() {
+        return Err(missing("server"));
+    }
     let port = value("port").ok_or_else(|| missing("port"))?;
     let port = decimal(port.as_bytes()).filter(|port| *port > 0);
     let secret = value("secret").ok_or_else(|| missing("secret"))?;
     Ok(Link {
-        server: server.trim_matches(['[', ']']).into(),
+        server: server.into(),
         port: port.ok_or("the link's port is not a number from 1 to 65535")?,
         secret: strict(&secret)?,
     })
@@ -193,6 +196,7 @@ mod tests {
             (&all("h", "0", HEX), "from 1 to 65535"),
             (&all("h", "65536", HEX), "from 1 to 65535"),
             (&all("%", "1", HEX), "no server"),
+            (&all("[]", "1", HEX), "no server"),
             (
                 &all("h", "1", "ABEiM0RVZneImaq7zN3u/w"),
                 "some clients refuse",

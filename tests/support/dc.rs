@@ -5,7 +5,7 @@
 
 use super::dc_link::{self, Link, Received};
 use super::sockets::{Accepting, dial, listener, set_read_deadline};
-use super::wait::{PATIENCE, Watch};
+use super::wait::{PATIENCE, Watch, until};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct State {
     handed: VecDeque<Link>,
     /// Keeps the connections of `Hang` open.
     held: Vec<TcpStream>,
+    /// All that a restart cuts, for who restarts.
+    cut: Option<Vec<TcpStream>>,
 }
 
 pub struct DataCentre {
@@ -59,15 +61,33 @@ impl DataCentre {
         let shared = Arc::new(Shared {
             watch: Watch::default(),
         });
-        let theirs = Arc::clone(&shared);
-        let accepting = Accepting::start(listener(ip), move |socket| {
-            take(&theirs, socket, behaviour);
-        });
+        let accepting = accept(&shared, listener(ip), behaviour);
         DataCentre {
             address: accepting.address,
             shared,
             accepting,
         }
+    }
+
+    /// One that serves and can be restarted.
+    pub fn restarting() -> DataCentre {
+        let centre = DataCentre::start(Behaviour::Serve);
+        centre.with(|state| state.cut = Some(Vec::new()));
+        centre
+    }
+
+    /// Cuts every connection, and serves again on the same port. What was cut in the middle of a packet is no
+    /// failure.
+    pub fn restart(&mut self) {
+        self.accepting.close();
+        let cut = self.with(|state| state.cut.replace(Vec::new()));
+        for socket in cut.expect("one that restarts") {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        let listener = until("the same port again", || {
+            TcpListener::bind(self.address).ok()
+        });
+        self.accepting = accept(&self.shared, listener, Behaviour::Serve);
     }
 
     /// The argument of --dc-override that puts it in the place of a data centre.
@@ -123,8 +143,17 @@ impl Drop for DataCentre {
     }
 }
 
+fn accept(shared: &Arc<Shared>, listener: TcpListener, behaviour: Behaviour) -> Accepting {
+    let shared = Arc::clone(shared);
+    Accepting::start(listener, move |socket| take(&shared, socket, behaviour))
+}
+
 fn take(shared: &Arc<Shared>, socket: TcpStream, behaviour: Behaviour) {
-    shared.watch.with(|state| state.accepted += 1);
+    shared.watch.with(|state| {
+        state.accepted += 1;
+        let cut = state.cut.as_mut();
+        cut.map(|cut| cut.push(socket.try_clone().expect("a second handle")));
+    });
     if behaviour == Behaviour::Hang {
         shared.watch.with(|state| state.held.push(socket));
         return;
@@ -140,7 +169,11 @@ fn run(shared: &Shared, socket: TcpStream, behaviour: Behaviour) {
         // It went before it said anything: a client that left while the proxy was connecting.
         Ok(None) => return,
         Err(failure) => {
-            shared.watch.with(|state| state.failures.push(failure));
+            shared.watch.with(|state| {
+                if state.cut.is_none() {
+                    state.failures.push(failure);
+                }
+            });
             return;
         }
     };
@@ -155,7 +188,9 @@ fn run(shared: &Shared, socket: TcpStream, behaviour: Behaviour) {
     let _ = link.stream.shutdown(Shutdown::Both);
     shared.watch.with(|state| {
         state.ended += 1;
-        state.failures.extend(failure);
+        state
+            .failures
+            .extend(failure.filter(|_| state.cut.is_none()));
     });
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 const LONG: Duration = PATIENCE.saturating_mul(4);
 
 /// Debian's packages of the programs that the tests use.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
@@ -38,6 +38,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("qemu-mips", "qemu-user"),
     ("qemu-aarch64", "qemu-user"),
     ("qemu-x86_64", "qemu-user"),
+    ("strace", "strace"),
 ];
 
 /// Whether all of these programs can be run; says which can't.

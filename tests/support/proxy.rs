@@ -160,6 +160,10 @@ impl Proxy {
         found.unwrap_or_else(|| self.run.fail(&format!("{count} lines of {name}")))
     }
 
+    pub fn id(&self) -> u32 {
+        self.run.child.0.id()
+    }
+
     pub fn signal(&self, name: &str) {
         self.run.signal(name);
     }

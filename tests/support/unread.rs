@@ -100,6 +100,17 @@ impl Unread {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// By the shell's own kill: std can only send SIGKILL.
+    pub fn signal(&self, name: &str) {
+        let kill = ["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()];
+        let sent = Command::new("sh").args(kill).status().expect("sh");
+        assert!(sent.success(), "signal {name}");
+    }
+
     pub fn dial(&self, dc: i16) -> Client {
         let mut dialer = dialer(self.address, Transport::Intermediate);
         dialer.dc = dc;
@@ -108,15 +119,7 @@ impl Unread {
 
     /// SIGTERM ends it within its deadline, with 0.
     pub fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let kill = ["-c", "kill -s TERM \"$0\"", &pid];
-        assert!(
-            Command::new("sh")
-                .args(kill)
-                .status()
-                .expect("sh")
-                .success()
-        );
+        self.signal("TERM");
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("its status") {
