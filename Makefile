@@ -119,7 +119,7 @@ config: ## fetch proxy-secret and proxy-multi.conf from Telegram into this direc
 test test-static: export RUST_TEST_THREADS ?= 8
 
 # One test opens a thousand connections beside all others: more than a user may by default, less than it may allow itself.
-test: cargo ## run all tests (needs cargo only; nothing is installed, nothing beyond loopback is used)
+test: cargo ## run all tests (needs cargo and cc only; installs nothing, uses nothing beyond loopback)
 	@files=$$(ulimit -Sn)
 	if [ "$$files" != unlimited ] && [ "$$files" -lt 4096 ]; then
 	  ulimit -Sn 4096 2>/dev/null || ulimit -Sn "$$(ulimit -Hn)"

@@ -120,7 +120,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Version) => {
             return print(concat!("mtproxy ", env!("CARGO_PKG_VERSION"), "\n"));
         }
-        Ok(Command::Sample) => return print(options::SAMPLE),
+        Ok(Command::Sample) => access::print_sample(options::SAMPLE),
         Err(error) => {
             log::say(format_args!("mtproxy: {}", error.text));
             return error.code;

@@ -381,9 +381,24 @@ fn a_start_says_what_reloads_will_meet() {
 }
 
 #[test]
-fn the_sample_is_printed() {
-    let printed = program().arg("config").output().expect("run it");
+fn the_sample_is_printed_with_a_secret_of_its_own() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/mtproxy.conf");
-    assert_eq!(printed.stdout, fs::read(path).expect("the sample"));
-    assert_eq!(printed.status.code(), Some(0));
+    let sample = fs::read_to_string(path).expect("the sample");
+    let (head, tail) = sample
+        .split_once("00112233445566778899aabbccddeeff")
+        .expect("a secret");
+    let mut secrets: Vec<String> = Vec::new();
+    for _ in 0..2 {
+        let printed = program().arg("config").output().expect("run it");
+        assert_eq!(printed.status.code(), Some(0));
+        let printed = String::from_utf8(printed.stdout).expect("text");
+        let secret = printed
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix(tail))
+            .expect("the sample but for its secret");
+        assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(!sample.contains(secret));
+        secrets.push(secret.to_owned());
+    }
+    assert_ne!(secrets[0], secrets[1]);
 }

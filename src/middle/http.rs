@@ -5,6 +5,11 @@
 //! One request is in flight at a time. While it is, and between two, the client's thread waits in a
 //! read: so it sees a client that goes away, and what comes too early it keeps, a bufferful, for later.
 //! The middle proxy's thread sends the response ([`answer`], [`fail`]).
+//!
+//! A packet that may not be forwarded gets 404, where other transports stay silent; an error of Telegram's
+//! becomes the status (-404 is 404); when the middle proxy is lost or closes, or nothing comes in time
+//! (`HTTP_ANSWER`), it is 500. Each of these closes the connection. `Connection: keep-alive` keeps it for
+//! the next request (`HTTP_IDLE`). A client that ends its half while it waits is taken for gone.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -115,6 +115,16 @@ pub fn print_new(domain: Option<String>) -> Result<(), Fatal> {
         .map_err(|e| Fatal(format!("the secret can't be written: {e}")))
 }
 
+/// `mtproxy config`: prints the sample with a secret of its own in place of the one that everybody can read
+/// in the source.
+pub fn print_sample(sample: &str) -> Result<(), Fatal> {
+    let secret = spell(&make_up()?, &Form::Plain);
+    let sample = sample.replacen("00112233445566778899aabbccddeeff", &secret, 1);
+    io::stdout()
+        .write_all(sample.as_bytes())
+        .map_err(|e| Fatal(format!("the sample can't be written: {e}")))
+}
+
 fn make_up() -> Result<Secret, Fatal> {
     let bytes = sys::random_array();
     let secret = bytes.map(Secret::new);

@@ -28,25 +28,27 @@ pub fn help() -> String {
 }
 
 /// What begins the help.
-const USAGE: &str = "usage: mtproxy [run] [-H PORT] [-S SECRET] [-D DOMAIN] [FLAGS]
-       mtproxy [run] -H PORT -S SECRET [-P TAG] [--aes-pwd FILE] [FLAGS] CONFIG
-       mtproxy link -S SECRET [-H PORT] [--server HOST] [-D DOMAIN] [--qr]
-       mtproxy secret [DOMAIN]
-       mtproxy config
-       mtproxy ping [--help] LINK
-       mtproxy doctor [--help] FLAGS [CONFIG]
-       mtproxy service systemd|openwrt|docker FLAGS [CONFIG]
-       mtproxy migrate FILE
-       mtproxy help
+const USAGE: &str = "usage: mtproxy [-H PORT] [-S SECRET] [-D DOMAIN] [FLAGS]
+       mtproxy -H PORT -S SECRET [-P TAG] --aes-pwd FILE [FLAGS] CONFIG
+       mtproxy COMMAND ...
 
-Without CONFIG clients are taken straight to Telegram, and without -S a secret is made up and its
-link shown. With -D the proxy passes for a web site (fake TLS). CONFIG is Telegram's list of middle
-proxies, https://core.telegram.org/getProxyConfig, and the file for --aes-pwd is
-https://core.telegram.org/getProxySecret. Both change: fetch them daily. link shows the links of a
-proxy, and takes its flags; secret makes up a secret; config prints a sample for --config. ping
-tries any proxy by its link; doctor looks whether a server with these flags can work; service
-prints what starts it as a service; migrate reads the configuration of teleproxy, mtg, telemt or
-the C program. These have a --help of their own.
+Without CONFIG clients are taken straight to Telegram, and without -S a secret is
+made up and its link shown. With -D the proxy passes for a web site (fake TLS).
+CONFIG is Telegram's list of middle proxies, https://core.telegram.org/getProxyConfig,
+and FILE https://core.telegram.org/getProxySecret. Both change: fetch them daily.
+Commands:
+  run                      what is done without a command
+  link FLAGS [--qr]        print the links of a server with these flags
+  secret [DOMAIN]          make up a secret, for fake TLS with a domain
+  doctor FLAGS [CONFIG]    look whether a server with these flags can work
+  ping LINK                try any proxy by its link
+  service systemd|openwrt|docker FLAGS [CONFIG]    print what starts the server
+  service nginx|caddy --web HOST    print the configuration of its web server
+  migrate FILE             print the flags for a configuration of teleproxy, mtg,
+                           telemt or the C program
+  config                   print a sample for --config
+  help                     print this text
+doctor, ping, service and migrate have a --help of their own. Flags:
 
 ";
 

@@ -214,8 +214,9 @@ fn parse_flags(
     }
     if files.len() > 1 {
         // The arguments are not repeated: one may be a secret that lost its -S.
-        let (count, help) = (files.len(), help());
-        let text = format!("expected at most one configuration file, got {count}\n{help}");
+        let count = files.len();
+        let text =
+            format!("expected at most one configuration file, got {count}; --help shows the usage");
         return Err(UsageError::new(text));
     }
     if let Some(name) = files.pop() {
@@ -690,8 +691,8 @@ mod tests {
         // What stands before is judged first.
         assert_eq!(parse_words(&["-M", "x", "-h"]).unwrap_err().code, 2);
         let error = parse_words(&["-H", "443", "one", "two"]).unwrap_err();
-        let text = "expected at most one configuration file, got 2\n";
-        assert_eq!(error, UsageError::new(format!("{text}{}", help())));
+        let text = "expected at most one configuration file, got 2; --help shows the usage";
+        assert_eq!(error, UsageError::new(text));
     }
 
     #[test]
