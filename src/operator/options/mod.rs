@@ -156,7 +156,7 @@ pub fn spelled_or_lost(args: Vec<OsString>) -> (Spelled, Option<String>, Vec<Str
         };
         let takes = match &flag {
             Ok(flag) => matches!(flag.apply, Apply::Value(_)),
-            Err(_) => names::takes_value_in_c(&name),
+            Err(_) => false,
         };
         let value = match takes {
             true => parser.value().ok(),
@@ -747,7 +747,6 @@ mod tests {
         assert!(config("--ipv --random").ipv6);
         assert!(matches!(parse_words(&["--vers"]), Ok(Command::Version)));
         assert_errors(&[
-            ("--ver=1", "--ver may mean --verbosity or --version"),
             ("--http", "--http may mean --http-ports or --http-stats"),
             (
                 "--p 1",

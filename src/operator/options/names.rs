@@ -5,13 +5,26 @@ use super::config::UsageError;
 use super::flag::{Apply, Flag};
 use super::table::FLAGS;
 
-/// The row of a long name or of an unambiguous beginning of one.
+/// The long names of the C program's flags. Scripts shorten them as far as they are unique there.
+const OF_C: &str = "ipv6 max-special-connections domain http-ports slaves proxy-tag mtproto-secret ping-interval \
+                    window-clamp backlog connections daemonize help log port user verbosity aes-pwd nice \
+                    msg-buffers-size disable-tcp crc32c cpu-threads io-threads multithread tcp-cpu-threads \
+                    tcp-iothreads allow-skip-dh force-dh max-accept-rate max-dh-accept-rate nat-info address \
+                    http-stats";
+
+/// The row of a long name or of an unambiguous beginning of one: of one flag of the C program, or else of one
+/// flag of all.
 pub fn find_long(name: &str) -> Result<&'static Flag, UsageError> {
     if let Some(flag) = FLAGS.iter().find(|flag| flag.long() == name) {
         return Ok(flag);
     }
     let starts = |flag: &&Flag| !name.is_empty() && flag.long().starts_with(name);
     let matching: Vec<&'static Flag> = FLAGS.iter().filter(starts).collect();
+    let is_of_c = |flag: &&&Flag| OF_C.split(' ').any(|known| known == flag.long());
+    let mut of_c = matching.iter().filter(is_of_c);
+    if let (Some(flag), None) = (of_c.next(), of_c.next()) {
+        return Ok(flag);
+    }
     match matching.as_slice() {
         [flag] => Ok(flag),
         [] => Err(unknown_long(name)),
@@ -21,15 +34,6 @@ pub fn find_long(name: &str) -> Result<&'static Flag, UsageError> {
             Err(UsageError::new(text))
         }
     }
-}
-
-/// Flags of the C program that aren't here and have a value.
-const VALUES_OF_C: &str = "-l --log --cpu-threads --io-threads --tcp-cpu-threads --tcp-iothreads --max-accept-rate \
-                           --max-dh-accept-rate";
-
-/// Whether this flag of the C program, which isn't here, has a value.
-pub fn takes_value_in_c(name: &str) -> bool {
-    VALUES_OF_C.split(' ').any(|known| known == name)
 }
 
 /// Whether there is a flag of exactly this long name.
@@ -138,6 +142,44 @@ mod tests {
             ),
         ] {
             assert_eq!(text(name).as_deref(), Some(wanted));
+        }
+    }
+
+    #[test]
+    fn the_c_programs_abbreviations_mean_what_they_mean_there() {
+        for (name, wanted) in [
+            ("proxy", "proxy-tag"),
+            ("pr", "proxy-tag"),
+            ("pi", "ping-interval"),
+            ("s", "slaves"),
+            ("u", "user"),
+            ("l", "log"),
+            ("w", "window-clamp"),
+            ("ve", "verbosity"),
+            ("co", "connections"),
+            ("al", "allow-skip-dh"),
+            ("di", "disable-tcp"),
+            ("ip", "ipv6"),
+            ("max-s", "max-special-connections"),
+            ("max-a", "max-accept-rate"),
+            // Flags that are only here, by what the C program's don't begin with.
+            ("conf", "config"),
+            ("proxy-p", ""),
+            ("proxy-c", "proxy-config"),
+            ("vers", "version"),
+            ("dir", "direct"),
+            ("allow-p", "allow-plain"),
+            // Ambiguous in the C program too.
+            ("p", ""),
+            ("max", ""),
+            ("http", ""),
+            ("", ""),
+        ] {
+            let found = find_long(name).map_or("", |flag| flag.long());
+            assert_eq!(found, wanted, "--{name}");
+        }
+        for name in OF_C.split(' ') {
+            assert!(is_known(name), "{name}");
         }
     }
 
