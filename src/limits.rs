@@ -471,6 +471,9 @@ pub const RATE_WAIT: Duration = Duration::from_secs(10);
 pub const RELOAD_SETTLE: Duration = Duration::from_secs(1);
 /// Seconds that clients stay whose secret or middle proxies a reload has removed, where --drain gives none.
 pub const DRAIN: u32 = 300;
+/// When a shorter drain ends, clients that came before it may still be between their handshake and the list of
+/// those that it ends: they are looked for once more, so long after the reload.
+pub const LATECOMERS: Duration = Duration::from_secs(60);
 /// Most that --drain may give: a day.
 pub const MAX_DRAIN: u32 = 86_400;
 /// Telegram's files are fetched daily; from this age on, that hardly works any more.

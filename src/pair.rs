@@ -15,7 +15,7 @@ use mtproxy::limits::HALF_OPEN;
 
 use crate::base::lock::{self, Mutex};
 use crate::base::{sys, threads};
-use crate::stats::{Account, Close};
+use crate::stats::{Close, Owner};
 
 /// Both connections, and how far both halves are.
 pub struct Pair {
@@ -24,7 +24,7 @@ pub struct Pair {
     /// The connection that was made for it.
     pub far: TcpStream,
     /// Whose client it is, if it is one's.
-    account: Option<&'static Account>,
+    owner: Option<Owner>,
     /// Steps of both halves so far: changes as long as there is progress.
     steps: AtomicU32,
     ended: Mutex<Ended>,
@@ -130,10 +130,10 @@ pub fn finish_all() {
     pairs.all().for_each(|pair| pair.finish());
 }
 
-/// Ends the pairs of an account now.
-pub fn end_of(account: &Account, reason: Close) {
+/// Ends the pairs of some owners now.
+pub fn end_of(is_one: &dyn Fn(Owner) -> bool, reason: Close) {
     let pairs = PAIRS.lock();
-    let is_own = |pair: &&Arc<Pair>| pair.account.is_some_and(|own| std::ptr::eq(own, account));
+    let is_own = |pair: &&Arc<Pair>| pair.owner.is_some_and(is_one);
     for pair in pairs.all().filter(is_own) {
         pair.ended.lock().reason.get_or_insert(reason);
         pair.shut_down();
@@ -166,11 +166,11 @@ pub fn movement() -> (u64, u64) {
 
 impl Pair {
     /// Neither half has begun.
-    pub fn new(client: TcpStream, far: TcpStream, account: Option<&'static Account>) -> Pair {
+    pub fn new(client: TcpStream, far: TcpStream, owner: Option<Owner>) -> Pair {
         Pair {
             client,
             far,
-            account,
+            owner,
             steps: AtomicU32::new(0),
             ended: Mutex::default(),
             both: Condvar::new(),

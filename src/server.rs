@@ -148,6 +148,7 @@ fn lasting(config: &Config, capacity: &Capacity) -> Result<Lasting, Fatal> {
         admission: Arc::new(Admission::new(caps, &seed)),
         replays: replays(config, capacity.memory)?,
         visitors: Arc::new(Visitors::new(capacity.strangers)),
+        lists: Arc::default(),
         fallbacks: (Arc::new(Gauge::new()), capacity.fallbacks),
     })
 }

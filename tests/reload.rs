@@ -166,6 +166,21 @@ fn who_came_by_what_is_gone_may_stay_for_a_while() {
 }
 
 #[test]
+fn a_label_with_a_new_secret_keeps_the_clients_who_know_that() {
+    let [old, new]: [Secret; 2] = [random_bytes(), random_bytes()];
+    let bob = |secret: &Secret| format!("drain 2\nmtproto-secret {}:bob\n", to_hex(secret));
+    let rig = Rig::start(&bob(&old));
+    let mut leaves = rig.client(old, 2);
+    rig.texts.settings(&bob(&new));
+    rig.reload(1);
+    let mut stays = rig.client(new, 2);
+    leaves.echo(100);
+    leaves.expect_closed();
+    stays.echo(100);
+    assert_eq!(rig.proxy.stop().count("closed_drained"), 1);
+}
+
+#[test]
 fn a_mistake_in_any_file_leaves_everything_as_it_was() {
     let rig = Rig::start("");
     let list = rig.texts.files.write("blocked", b"203.0.113.0/24\n");

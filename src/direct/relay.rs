@@ -60,7 +60,7 @@ pub fn run(
     guest: &mut Guest,
 ) -> (Close, Listed) {
     let traffic = guest.traffic;
-    let pair = Arc::new(Pair::new(client, dc, Some(traffic.account)));
+    let pair = Arc::new(Pair::new(client, dc, Some(guest.owner)));
     let (way, lane) = match up.stream.layers.wrap() {
         Wrap::Lane(down) => {
             let lane = Arc::new(Lane::new(down));
@@ -404,7 +404,7 @@ mod tests {
         };
         let peer = client.peer_addr().unwrap();
         let guest = Guest::enter(
-            &crate::stats::OPEN,
+            (&crate::stats::OPEN, None),
             peer,
             DcId(2),
             Some(Transport::Abridged),

@@ -12,7 +12,7 @@ use mtproxy::limits::STOP_QUIET;
 use crate::base::net;
 use crate::middle::registry;
 use crate::pair;
-use crate::stats::{self, Account, Close};
+use crate::stats::{self, Close, Owner};
 
 /// Lets nobody in, and ends all connections as soon as they have what waits for them.
 pub fn begin() {
@@ -35,15 +35,15 @@ pub fn wait(within: Duration) -> bool {
 pub fn enforce() {
     for account in stats::accounts() {
         if let Some(reason) = account.over().filter(|_| account.open.value() > 0) {
-            end(account, reason);
+            end(&|(own, _)| std::ptr::eq(own, account), reason);
         }
     }
 }
 
-/// Ends the clients of a secret now.
-pub fn end(account: &'static Account, reason: Close) {
-    registry::end_of(account, reason);
-    pair::end_of(account, reason);
+/// Ends the clients of some owners now.
+pub fn end(is_one: &dyn Fn(Owner) -> bool, reason: Close) {
+    registry::end_of(is_one, reason);
+    pair::end_of(is_one, reason);
 }
 
 fn drain(within: Duration) -> bool {

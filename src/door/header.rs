@@ -118,7 +118,7 @@ pub fn enter<'a>(
     small: &'a mut [u8; READ_SMALL],
 ) -> Found<'a> {
     let deadline = Instant::now() + CLIENT_HANDSHAKE;
-    if rules.lists.refuse(newcomer.peer.ip()) {
+    if rules.refuse(newcomer.peer.ip()) {
         discard(newcomer, deadline, small);
         return Found::Ended(Close::AddressRefused);
     }
@@ -220,6 +220,9 @@ pub fn open_with(
     let is_tls = matches!(layer, Layer::Tls(_));
     let padded_only = rules.padded_only || is_tls;
     let header = bytes.first_chunk::<HEADER_LEN>();
+    if which.is_empty() && !rules.secrets.is_empty() {
+        return Ok(None); // below, no secret means that none is needed
+    }
     let secrets = &rules.secrets[which.clone()];
     let accepted = header.and_then(|h| obfuscated2::accept(h, secrets, padded_only));
     let Some(mut accepted) = accepted.map(Box::new) else {

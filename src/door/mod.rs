@@ -81,9 +81,9 @@ pub fn serve_client(rules: &Rules, newcomer: Newcomer, stream: ClientStream) -> 
     let peer = newcomer.peer;
     let (socket, _place) = newcomer.into_client().map_err(Close::counted)?;
     let accepted = &stream.layers.accepted;
-    let account = rules.account(accepted.secret_index);
-    let _listed = limited::enter(account, &socket);
-    let guest = Guest::enter(account, peer, accepted.dc, Some(accepted.transport));
+    let owner = rules.owner(accepted.secret_index);
+    let _listed = limited::enter(owner.0, &socket);
+    let guest = Guest::enter(owner, peer, accepted.dc, Some(accepted.transport));
     let guest = guest.map_err(Close::counted)?;
     match &rules.road {
         Road::Direct(direct) => direct.serve(socket, stream, guest),

@@ -1,5 +1,6 @@
 //! What is the same for every connection: who is let in, and which way clients go. A reload replaces the rules
-//! ([`LiveRules`], one lock, held for a clone of a pointer); a connection keeps those that it began with.
+//! ([`LiveRules`], one lock, held for a clone of a pointer); a connection keeps those that it began with. Another
+//! lock is around the lists of addresses, held for a look at them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::base::lock::Mutex;
 use crate::direct::Direct;
 use crate::middle::dcs::{Dcs, Set};
 use crate::middle::session::Middle;
-use crate::stats::{Account, OPEN};
+use crate::stats::{Account, OPEN, Owner};
 
 /// The rules of the house.
 pub struct Rules {
@@ -32,8 +33,9 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
     /// Their accounts, in the same order.
     pub accounts: Vec<&'static Account>,
-    /// Addresses that may come in, and those that may not.
-    pub lists: Lists,
+    /// Addresses that may come in, and those that may not: always those of now, because these can be large and
+    /// the rules of a client that stays for long stay as long.
+    pub lists: Arc<Mutex<Lists>>,
     /// -D: fake TLS, and what is needed for it.
     pub tls: Option<FakeTls>,
     /// ClientHellos and headers that were accepted.
@@ -54,8 +56,7 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Whether an address is refused.
-    pub fn refuse(&self, ip: IpAddr) -> bool {
+    fn refuse(&self, ip: IpAddr) -> bool {
         let is_blocked = self.blocked.as_ref().is_some_and(|list| list.contains(ip));
         is_blocked || self.allowed.as_ref().is_some_and(|list| !list.contains(ip))
     }
@@ -132,6 +133,16 @@ impl Rules {
     /// The account of the secret at this position.
     pub fn account(&self, secret: usize) -> &'static Account {
         self.accounts.get(secret).copied().unwrap_or(&OPEN)
+    }
+
+    /// Whether an address is refused.
+    pub fn refuse(&self, ip: IpAddr) -> bool {
+        self.lists.lock().refuse(ip)
+    }
+
+    /// Whose clients by the secret at this position are.
+    pub fn owner(&self, secret: usize) -> Owner {
+        (self.account(secret), self.secrets.get(secret).copied())
     }
 
     /// The data centre of clients that name none.

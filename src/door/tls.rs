@@ -96,7 +96,7 @@ fn hello_phase<'a>(
             Progress::NotAHello
                 if tls.allow_plain
                     && received.large.is_none()
-                    && !rules.lists.refuse(newcomer.peer.ip()) =>
+                    && !rules.refuse(newcomer.peer.ip()) =>
             {
                 return HelloPhase::NotTls;
             }
@@ -139,7 +139,7 @@ fn judge<'a>(
     let Some(hello) = hello else {
         return HelloPhase::Stranger(&STATS.tls_refused_malformed, site);
     };
-    if rules.lists.refuse(newcomer.peer.ip()) {
+    if rules.refuse(newcomer.peer.ip()) {
         return HelloPhase::Stranger(&STATS.tls_refused_address, site);
     }
     let ((index, secret), site) = match (proven_secret(rules, tls, &hello), site) {

@@ -106,7 +106,7 @@ impl Set {
     /// `wait`. Asks for a further slot when all have many clients, or none becomes ready soon.
     pub fn acquire(&self, wait: Duration) -> Option<Arc<Link>> {
         let mut state = self.state();
-        let none = |state: &mut State| state.ready.is_empty() && !state.stopped;
+        let none = |state: &mut State| state.ready.is_empty() && !state.stopped && !state.retired;
         if none(&mut state) {
             if state.waiting >= MAX_WAITING {
                 return None;
@@ -135,9 +135,10 @@ impl Set {
         self.changed.notify_all();
     }
 
-    /// No data centre has it any more. Its connections stay for those who have one.
+    /// No data centre has it any more. Its connections stay for those who have one; nobody waits for another.
     pub fn retire(&self) {
         self.state().retired = true;
+        self.changed.notify_all();
     }
 
     /// Whether it was.
@@ -384,6 +385,24 @@ mod tests {
         let (dcs, _) = dcs("proxy_for 2 192.0.2.1:80;", 1);
         assert!(dcs.route(DcId(3)).is_none());
         assert!(dcs.route(DcId(2)).is_some());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_set_that_is_retired() {
+        let (dcs, _tasks) = dcs("proxy 192.0.2.1:80;", 1);
+        let (set, long) = (&dcs.sets[0], Duration::from_secs(60));
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| set.acquire(long).is_none());
+            while set.snapshot().waiting == 0 && begun.elapsed() < long {
+                std::thread::yield_now();
+            }
+            set.retire();
+            assert!(waiter.join().unwrap());
+        });
+        assert!(begun.elapsed() < long, "it waited to the end");
+        set.publish(link());
+        assert!(set.acquire(Duration::ZERO).is_some());
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub fn refuse(socket: &TcpStream, first: FirstRequest) -> Close {
 pub fn serve(road: &Middle, ends: (TcpStream, SocketAddr), first: FirstRequest) {
     let dc = road.dcs.default_dc();
     // Where no secret is set, nothing is refused.
-    let Ok(guest) = Guest::enter(&OPEN, ends.1, dc, None) else {
+    let Ok(guest) = Guest::enter((&OPEN, None), ends.1, dc, None) else {
         return;
     };
     let (set, outbox) = (road.dcs.route(dc), (Outbox::clear(), false));

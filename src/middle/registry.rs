@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use crate::base::buffers::Buffer;
 use crate::base::lock::{self, Mutex};
 use crate::base::sys;
-use crate::stats::{Account, Close, STATS, Traffic};
+use crate::stats::{Close, Owner, STATS, Traffic};
 
 const PLACE_BITS: u32 = 22;
 
@@ -32,6 +32,7 @@ pub struct Client {
     pub socket: TcpStream,
     /// Counts what it moves.
     pub traffic: &'static Traffic,
+    owner: Owner,
     /// The thread that reads from it.
     reader: Thread,
     outbox: Mutex<Outbox>,
@@ -149,7 +150,11 @@ impl Table {
 }
 
 /// Enters a client, whose thread this is. None if the server stops, or all 2^22 places are taken.
-pub fn insert(socket: TcpStream, traffic: &'static Traffic, outbox: Outbox) -> Option<Arc<Client>> {
+pub fn insert(
+    socket: TcpStream,
+    (traffic, owner): (&'static Traffic, Owner),
+    outbox: Outbox,
+) -> Option<Arc<Client>> {
     let mut table = table();
     if table.stopped {
         return None;
@@ -166,6 +171,7 @@ pub fn insert(socket: TcpStream, traffic: &'static Traffic, outbox: Outbox) -> O
         place,
         socket,
         traffic,
+        owner,
         reader: thread::current(),
         outbox: Mutex::new(outbox),
         reason: OnceLock::new(),
@@ -285,9 +291,9 @@ pub fn finish_all() {
     all().iter().for_each(|c| c.finish(Close::Stopping));
 }
 
-/// Ends the clients of an account now.
-pub fn end_of(account: &Account, reason: Close) {
-    let own = clients(|_, client| client.traffic.is_of(account));
+/// Ends the clients of some owners now.
+pub fn end_of(is_one: &dyn Fn(Owner) -> bool, reason: Close) {
+    let own = clients(|_, client| is_one(client.owner));
     own.iter().for_each(|client| client.end(reason));
 }
 
@@ -327,7 +333,7 @@ mod tests {
         );
         let traffic =
             crate::stats::traffic_of(&crate::stats::OPEN, DcId(1), Some(Transport::Abridged));
-        insert(socket, traffic, outbox).unwrap()
+        insert(socket, (traffic, (&crate::stats::OPEN, None)), outbox).unwrap()
     }
 
     fn link() -> Arc<Link> {

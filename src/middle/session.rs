@@ -55,7 +55,7 @@ impl Session {
         mut guest: Guest,
     ) -> Option<Session> {
         let ours = net::own_address(&socket);
-        let Some(client) = registry::insert(socket, guest.traffic, outbox) else {
+        let Some(client) = registry::insert(socket, (guest.traffic, guest.owner), outbox) else {
             guest.ended(Close::Stopping, None);
             return None;
         };

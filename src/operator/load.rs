@@ -14,6 +14,7 @@ use mtproxy::proto::secret::ProxySecret;
 use mtproxy::proto::wire::DcId;
 
 use crate::base::gauge::Gauge;
+use crate::base::lock::Mutex;
 use crate::direct::{Direct, table::Table};
 use crate::door::admission::Admission;
 use crate::door::replay::Replays;
@@ -56,6 +57,7 @@ pub struct Lasting {
     pub admission: Arc<Admission>,
     pub replays: Arc<Replays>,
     pub visitors: Arc<Visitors>,
+    pub lists: Arc<Mutex<Lists>>,
     /// Clients that go direct in middle mode, and how many may.
     pub fallbacks: (Arc<Gauge>, u32),
 }
@@ -143,12 +145,13 @@ pub fn rules(config: &Config, files: Files, sites: Option<Arc<Sites>>, lasting: 
         visitors: lasting.visitors.clone(),
     });
     let entries = &files.secrets.entries;
+    *lasting.lists.lock() = files.lists;
     Rules {
         admission: lasting.admission.clone(),
         fronts: config.fronts(),
         secrets: entries.iter().map(|entry| entry.secret).collect(),
         accounts: entries.iter().map(Account::of).collect(),
-        lists: files.lists,
+        lists: lasting.lists.clone(),
         tls,
         replays: lasting.replays.clone(),
         padded_only: config.padded_only,

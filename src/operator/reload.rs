@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mtproxy::limits::{DAY, RELOAD_SETTLE, SUMMARY_INTERVAL};
+use mtproxy::limits::{DAY, LATECOMERS, RELOAD_SETTLE, SUMMARY_INTERVAL};
 use mtproxy::proto::secret::Secret;
 
 use crate::base::bell::Bell;
@@ -31,7 +31,7 @@ use crate::operator::notify;
 use crate::operator::options::{self, Config};
 use crate::operator::pages::Telegram;
 use crate::operator::report::warn_of_age;
-use crate::stats::{self, Account, Close, STATS};
+use crate::stats::{self, Close, STATS};
 
 /// What a reload needs, and what it replaces.
 pub struct Reload {
@@ -53,10 +53,10 @@ pub struct Reload {
 }
 
 /// What has been removed.
+#[derive(Clone)]
 pub enum Gone {
     Targets(Arc<Set>),
-    /// With its label's account, which may have another secret by now.
-    Secret(Secret, &'static Account),
+    Secret(Secret),
 }
 
 /// The files that a server with these flags reads.
@@ -191,7 +191,14 @@ impl Reload {
 
     /// Begins what is new and lets go of what is gone.
     fn part(&mut self, before: &Rules, now: &Rules) {
-        let end = Instant::now() + Duration::from_secs(self.config.drain.0.into());
+        let drain = Duration::from_secs(self.config.drain.0.into());
+        let later = (drain < LATECOMERS).then_some(LATECOMERS);
+        let start = Instant::now();
+        let mut goes = |gone: Gone| {
+            let waits = [drain].into_iter().chain(later);
+            let ends = waits.map(|wait| (start + wait, gone.clone()));
+            self.leaving.extend(ends);
+        };
         for set in now.sets() {
             if !before.has_set(set) {
                 set.start_first();
@@ -200,17 +207,17 @@ impl Reload {
         for set in before.sets() {
             if !now.has_set(set) {
                 set.retire();
-                self.leaving.push((end, Gone::Targets(set.clone())));
+                goes(Gone::Targets(set.clone()));
+            }
+        }
+        for secret in &before.secrets {
+            if !now.secrets.contains(secret) {
+                goes(Gone::Secret(*secret));
             }
         }
         let is_back =
-            |gone: &Gone| matches!(gone, Gone::Secret(secret, _) if now.secrets.contains(secret));
+            |gone: &Gone| matches!(gone, Gone::Secret(secret) if now.secrets.contains(secret));
         self.leaving.retain(|(_, gone)| !is_back(gone));
-        for (secret, account) in before.secrets.iter().zip(&before.accounts) {
-            if !now.secrets.contains(secret) {
-                self.leaving.push((end, Gone::Secret(*secret, account)));
-            }
-        }
     }
 
     /// Ends the connections of those whose time is over.
@@ -221,7 +228,9 @@ impl Reload {
             }
             match gone {
                 Gone::Targets(set) => slot::end_set(set),
-                Gone::Secret(_, account) => closing::end(account, Close::Drained),
+                Gone::Secret(secret) => {
+                    closing::end(&|(_, by)| by.as_ref() == Some(secret), Close::Drained);
+                }
             }
             false
         });
@@ -237,14 +246,15 @@ mod tests {
     use crate::door::visitors::Visitors;
     use crate::operator::options::Command;
     use crossbeam_channel::unbounded;
+    use mtproxy::formats::cidr::List;
     use std::fs;
 
     const A: &str = "00112233445566778899aabbccddeeff:a";
     const B: &str = "ffeeddccbbaa99887766554433221100:b";
 
     /// A server whose secrets stand in a file of this name.
-    fn server(path: &str) -> Reload {
-        let words = ["-H", "1", "--secret-file", path].map(Into::into);
+    fn server(path: &str, drain: &str) -> Reload {
+        let words = ["-H", "1", "--secret-file", path, "--drain", drain].map(Into::into);
         let config = match options::parse(words) {
             Ok(Command::Run(config)) => *config,
             other => panic!("{other:?}"),
@@ -260,6 +270,7 @@ mod tests {
             admission: Arc::new(Admission::new(caps, &[0; 48])),
             replays: Arc::new(Replays::new(1).unwrap()),
             visitors: Arc::new(Visitors::new(0)),
+            lists: Arc::default(),
             fallbacks: (Arc::new(Gauge::new()), 0),
         };
         let watch = Watch::new(files(&config));
@@ -286,7 +297,7 @@ mod tests {
         let path = path.to_str().unwrap();
         let write = |text: &str| fs::write(path, text).unwrap();
         write(A);
-        let mut server = server(path);
+        let mut server = server(path, "300");
         let labels = |server: &Reload| -> Vec<String> {
             let rules = server.rules.current();
             rules
@@ -322,6 +333,37 @@ mod tests {
         }
         server.end_due(soon + Duration::from_secs(10));
         assert!(server.leaving.is_empty());
+        let _ = fs::remove_file(path);
+    }
+
+    #[test]
+    fn the_rules_of_an_old_client_keep_no_old_list() {
+        let path = std::env::temp_dir().join(format!("mtproxy-lists-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        fs::write(path, A).unwrap();
+        let server = server(path, "0");
+        let (old, ip) = (server.rules.current(), "192.0.2.1".parse().unwrap());
+        assert!(!old.refuse(ip));
+        let mut files = load::read(&server.config, &server.requests, Some(&old)).unwrap();
+        files.lists.blocked = List::parse("192.0.2.0/24", "f").ok();
+        let new = load::rules(&server.config, files, None, &server.lasting);
+        assert!(old.refuse(ip) && new.refuse(ip));
+        let _ = fs::remove_file(path);
+    }
+
+    #[test]
+    fn who_was_on_the_way_in_is_looked_for_after_a_short_drain() {
+        let path = std::env::temp_dir().join(format!("mtproxy-drain-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        fs::write(path, A).unwrap();
+        let mut server = server(path, "0");
+        fs::write(path, B).unwrap();
+        server.look(|| ());
+        let now = Instant::now();
+        for (seconds, left) in [(0, 1), (50, 1), (60, 0)] {
+            server.end_due(now + Duration::from_secs(seconds));
+            assert_eq!(server.leaving.len(), left, "{seconds}");
+        }
         let _ = fs::remove_file(path);
     }
 }

@@ -6,9 +6,10 @@
 //! 0. The first line and the last are fixed, so a torn file and somebody else's are noticed; such a one is
 //! kept aside, and counting begins at 0. Labels that no secret has any more are dropped.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use mtproxy::limits::MAX_USAGE_FILE;
 use mtproxy::proto::wire::decimal;
@@ -50,7 +51,13 @@ impl UsageFile {
             return;
         }
         let new = with_suffix(&self.path, ".new");
-        match fs::write(&new, &text).and_then(|()| fs::rename(&new, &self.path)) {
+        // On the disk before it takes the old one's place: a machine that loses power has one or the other.
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        match write().and_then(|()| fs::rename(&new, &self.path)) {
             Ok(()) => self.written = text,
             Err(e) => log::event(format_args!("usage_failed error=\"{e}\"")),
         }

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use mtproxy::formats::allowance::Allowance;
+use mtproxy::formats::date::Moment;
 use mtproxy::formats::secret::SecretEntry;
 use mtproxy::limits::{RATE_BURST, RATE_LEAST_STEP, RATE_STEPS, RATE_WAIT};
 use mtproxy::proto::secret::Secret;
@@ -38,6 +39,9 @@ pub struct Account {
     /// Clients refused, by the place of the reason in [`REFUSALS`].
     pub refused: [Counter; REFUSALS.len()],
 }
+
+/// Whose a client is: the account, and the secret that it came by, which the account's label may have lost since.
+pub type Owner = (&'static Account, Option<Secret>);
 
 /// Why clients of a secret are refused, and the word for it.
 pub const REFUSALS: [(Close, &str); 4] = [
@@ -221,11 +225,7 @@ impl Account {
 
     /// Takes over what was used in a period that ends, or has ended, then.
     pub fn set_used(&self, used: u64, period_end: u64) {
-        let mut usage = self.usage.lock();
-        usage.used = used;
-        if period_end > 0 {
-            usage.period_end = usage.period_end.min(period_end);
-        }
+        self.usage.lock().set_used(used, period_end);
     }
 
     fn if_metered<T>(&self, look: impl FnOnce(&mut Usage) -> Option<T>) -> Option<T> {
@@ -295,7 +295,21 @@ impl Usage {
             self.period_end = allowance.period_end(now);
         }
         self.used_up &= self.allowance.quota == allowance.quota;
+        if self.allowance.rate != allowance.rate {
+            self.paid_at = Duration::ZERO;
+        }
         self.allowance = allowance;
+    }
+
+    /// Takes over what was used in a period that ends, or has ended, then. Its end is believed rather than our
+    /// own, which a machine without a clock of its own computes in 1970; unless it's not that of this allowance.
+    fn set_used(&mut self, used: u64, period_end: u64) {
+        self.used = used;
+        let is_own = Moment::new(period_end).day == self.allowance.reset_day;
+        if period_end > 0 && self.period_end > 0 {
+            let earlier = self.period_end.min(period_end);
+            self.period_end = if is_own { period_end } else { earlier };
+        }
     }
 
     /// Why nobody may use it at `now`.
@@ -415,6 +429,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_outlasts_a_start_whose_clock_is_not_set() {
+        let end = JANUARY_31 + 86_400;
+        for (now, period_end, left) in [
+            (0, end, end),                // February's is not ours
+            (end - 1, end, end),          // the usual case
+            (end - 1, end + 86_400, end), // it was on the second then
+            (0, 0, 31 * 86_400),          // there was none
+        ] {
+            let mut bob = usage("quota=100 quota-reset=monthly:1", now);
+            bob.set_used(60, period_end);
+            assert_eq!((bob.used, bob.period_end), (60, left), "{now} {period_end}");
+        }
+        let mut bob = usage("quota=100 quota-reset=monthly:1", 0);
+        bob.set_used(60, end);
+        assert_eq!(
+            (bob.spend(41, end - 1), bob.used),
+            (Err(Close::SecretQuota), 60)
+        );
+        assert_eq!((bob.spend(41, end), bob.used), (Ok(()), 41));
+        let mut bob = usage("quota=100", end);
+        bob.set_used(60, end);
+        assert_eq!((bob.used, bob.period_end), (60, 0));
+    }
+
+    #[test]
     fn nothing_is_left_once_a_secret_has_expired() {
         let mut bob = usage("expires=2027-01-31", 0);
         assert_eq!(bob.spend(1, JANUARY_31 - 1), Ok(()));
@@ -444,6 +483,17 @@ mod tests {
         let most = (now - begun).as_millis() as u64 + burst;
         assert!(moved <= most && moved > most - 100, "{moved} {most}");
         assert_eq!(usage("quota=1", 0).pace(1 << 40, now), None);
+        // A new rate has no debts of the old one.
+        assert!(bob.pace(1 << 20, now) > Some(Duration::from_secs(1_000)));
+        let rate = 1 << 20;
+        bob.allow(
+            Allowance {
+                rate,
+                ..bob.allowance
+            },
+            0,
+        );
+        assert_eq!(bob.pace(1_000, now), None);
     }
 
     #[test]

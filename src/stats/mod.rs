@@ -15,7 +15,7 @@ use std::fmt::Write;
 use crate::base::gauge::{Counter, Gauge};
 use crate::base::{outgoing, threads};
 
-pub use account::{Account, OPEN, REFUSALS, accounts, until_expiry};
+pub use account::{Account, OPEN, Owner, REFUSALS, accounts, until_expiry};
 pub use close::Close;
 pub use present::addresses;
 pub use row::Row;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use mtproxy::proto::{transport::Transport, wire::DcId};
 
-use super::account::{Account, Seat};
+use super::account::{Account, Owner, Seat};
 use super::close::Close;
 use super::present::Present;
 use super::row::{Row, add};
@@ -135,6 +135,8 @@ fn served(dc: DcId) -> DcId {
 pub struct Guest {
     /// Counts what it moves.
     pub traffic: &'static Traffic,
+    /// Whose client it is.
+    pub owner: Owner,
     peer: SocketAddr,
     since: Instant,
     is_counted: bool,
@@ -147,16 +149,18 @@ impl Guest {
     /// Enters, from an address; the error is why not.
     #[inline(never)] // an idle client's thread keeps the stack of what is inlined
     pub fn enter(
-        account: &'static Account,
+        owner: Owner,
         peer: SocketAddr,
         dc: DcId,
         transport: Option<Transport>,
     ) -> Result<Guest, Close> {
+        let account = owner.0;
         let seat = account.enter(peer.ip())?;
         let traffic = of(account, dc, transport);
         traffic.clients.add(1);
         let guest = Guest {
             traffic,
+            owner,
             peer,
             since: Instant::now(),
             is_counted: false,
@@ -216,7 +220,7 @@ mod tests {
         set_served((vec![DcId(1), DcId(2)], DcId(2)));
         let [nameless, bob] = [0, 1].map(|i| Account::of(&entries[i]));
         let peer = (Ipv4Addr::LOCALHOST, 1).into();
-        let enter = |dc| Guest::enter(bob, peer, DcId(dc), Some(Transport::Abridged));
+        let enter = |dc| Guest::enter((bob, None), peer, DcId(dc), Some(Transport::Abridged));
         let (first, second) = (enter(1).unwrap(), enter(77).unwrap());
         assert_eq!((first.traffic.dc, second.traffic.dc), (DcId(1), DcId(2)));
         assert_eq!(enter(1).err(), Some(Close::SecretFull));
@@ -235,7 +239,9 @@ mod tests {
         );
         // The first secret has no limit.
         let many: Vec<Guest> = (0..5)
-            .map(|_| Guest::enter(nameless, peer, DcId(2), Some(Transport::Abridged)).unwrap())
+            .map(|_| {
+                Guest::enter((nameless, None), peer, DcId(2), Some(Transport::Abridged)).unwrap()
+            })
             .collect();
         assert_eq!(nameless.open.value(), many.len() as u32);
         // A reload finds both again, and gives Bob a place more.

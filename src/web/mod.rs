@@ -128,7 +128,7 @@ impl Web {
             *peer = SocketAddr::new(ip, 0);
             newcomer.comes_from(*peer)?;
         }
-        if rules.lists.refuse(newcomer.peer.ip()) {
+        if rules.refuse(newcomer.peer.ip()) {
             return Ok((newcomer, Answer::as_site(Close::AddressRefused), 0));
         }
         let body = &received.bytes()[len..];
