@@ -163,7 +163,7 @@ hostile: cargo ## run the attacks at full size, with bystanders, and print a tab
 	MTPROXY_BIN="$${MTPROXY_BIN:-$(abspath $(TARGET_DIR))/release/mtproxy}" \
 	  cargo test --locked --test tests -- hostile:: --ignored --nocapture --test-threads=1
 
-faults: cargo ## run transfers over networks with faults: loss, delay, reordering, small packets, silence (8 minutes)
+faults: cargo ## run transfers over networks with faults: loss, delay, reordering, small packets, silence (minutes)
 	@cargo test --locked --test tests -- faults:: --ignored --nocapture --test-threads=2
 fuzz: cargo ## fuzz the parsers for SECONDS each, with a nightly Rust (TARGETS="link ..." for some of them)
 	@tests/fuzz/run.sh "$(SECONDS)" $(TARGETS)

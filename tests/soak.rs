@@ -248,7 +248,7 @@ fn come_and_go(address: SocketAddr, worker: usize, counts: &Counts) {
         0 => tls_dialer(address, Kind::Today),
         _ => dialer(address, transports[usize::from(b % 3)]),
     };
-    if worker % 4 > 0 {
+    if !worker.is_multiple_of(4) {
         let mut client = dialer.dial();
         for _ in 0..=c % 4 {
             client.echo(SIZES[usize::from(b % 4)]);

@@ -218,9 +218,7 @@ impl Newcomer {
             *held += buffer.len() - slot.held;
             slot.held = buffer.len();
         })?;
-        loop {
-            let dropped = place.admission.drop_largest();
-            let Some(dropped) = dropped else { break };
+        while let Some(dropped) = place.admission.drop_largest() {
             STATS.unproven_dropped_memory.add(1);
             let _ = dropped.shutdown(Shutdown::Both);
         }
@@ -233,13 +231,11 @@ impl Newcomer {
             return Ok(());
         };
         place.leave()?;
-        match Gauge::try_enter(&PROVEN, place.admission.caps.clients) {
-            Some(client) => self.standing = Standing::Proven(client),
-            None => {
-                STATS.accept_connection_limit_failed.add(1);
-                return Err(Close::ClientLimit);
-            }
-        }
+        let Some(client) = Gauge::try_enter(&PROVEN, place.admission.caps.clients) else {
+            STATS.accept_connection_limit_failed.add(1);
+            return Err(Close::ClientLimit);
+        };
+        self.standing = Standing::Proven(client);
         Ok(())
     }
 

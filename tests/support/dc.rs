@@ -151,8 +151,9 @@ fn accept(shared: &Arc<Shared>, listener: TcpListener, behaviour: Behaviour) -> 
 fn take(shared: &Arc<Shared>, socket: TcpStream, behaviour: Behaviour) {
     shared.watch.with(|state| {
         state.accepted += 1;
-        let cut = state.cut.as_mut();
-        cut.map(|cut| cut.push(socket.try_clone().expect("a second handle")));
+        if let Some(cut) = &mut state.cut {
+            cut.push(socket.try_clone().expect("a second handle"));
+        }
     });
     if behaviour == Behaviour::Hang {
         shared.watch.with(|state| state.held.push(socket));
