@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mtproxy::limits;
-use mtproxy::proto::secret::ProxySecret;
 
 use crate::base::bell::Bell;
 use crate::base::clock::{self, Every};
@@ -20,7 +19,7 @@ use crate::door::admission::{Admission, Caps};
 use crate::door::rules::{LiveRules, Rules};
 use crate::door::{self, accept, closing, probe, replay::Replays, visitors::Visitors};
 use crate::middle::dcs::MainTask;
-use crate::middle::{dial::Dialer, nat::NatRules, registry, slot};
+use crate::middle::{dial::Dialer, registry, slot};
 use crate::operator::capacity::{self, Capacity, Demand};
 use crate::operator::files::Watch;
 use crate::operator::load::{self, Files, Lasting};
@@ -66,7 +65,8 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     sandbox::enter(&config)?;
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
-    let dialer = dialer(&config, files.proxy_secret.take());
+    let secret = files.proxy_secret.take();
+    let dialer = secret.map(|secret| Arc::new(load::dialer(&config, secret)));
     let lasting = lasting(&config, &capacity)?;
     let (telegram, secrets) = (mem::take(&mut files.telegram), files.secrets.clone());
     let rules = load::rules(&config, files, sites, &lasting);
@@ -158,18 +158,6 @@ fn set_bounds(config: &Config, capacity: &Capacity) {
     let budget = config.buffer_bytes.unwrap_or(default);
     buffers::set_budget(usize::try_from(budget).unwrap_or(usize::MAX));
     threads::set_most(capacity.threads);
-}
-
-fn dialer(config: &Config, secret: Option<ProxySecret>) -> Option<Arc<Dialer>> {
-    Some(Arc::new(Dialer {
-        secret: Mutex::new(secret?),
-        source: config.source(),
-        nat: NatRules(config.nat_rules.clone()),
-        force_dh: config.force_dh,
-        ping_interval: config.ping_interval(),
-        checksums: sys::checksums(),
-        start_time: clock::unix() as u32,
-    }))
 }
 
 /// The port of the first of these; 0 if there is none.

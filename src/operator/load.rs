@@ -15,6 +15,7 @@ use mtproxy::proto::wire::DcId;
 
 use crate::base::gauge::Gauge;
 use crate::base::lock::Mutex;
+use crate::base::{clock, sys};
 use crate::direct::{Direct, table::Table};
 use crate::door::admission::Admission;
 use crate::door::replay::Replays;
@@ -22,7 +23,7 @@ use crate::door::rules::{FakeTls, Fallback, Lists, Road, Rules};
 use crate::door::sites::{Domain, LeadsBack, Sites};
 use crate::door::visitors::Visitors;
 use crate::middle::dcs::{Dcs, MainTask};
-use crate::middle::{nat::NatRules, session::Middle};
+use crate::middle::{dial::Dialer, nat::NatRules, session::Middle};
 use crate::operator::access::{self, Secrets};
 use crate::operator::files::read_file;
 use crate::operator::pages::Telegram;
@@ -185,4 +186,17 @@ fn road(
         most: *most,
     });
     Road::Middle(middle, fallback)
+}
+
+/// What connections to middle proxies are made with.
+pub fn dialer(config: &Config, secret: ProxySecret) -> Dialer {
+    Dialer {
+        secret: Mutex::new(secret),
+        source: config.source(),
+        nat: NatRules(config.nat_rules.clone()),
+        force_dh: config.force_dh,
+        ping_interval: config.ping_interval(),
+        checksums: sys::checksums(),
+        start_time: clock::unix() as u32,
+    }
 }

@@ -13,15 +13,12 @@ use std::time::Instant;
 
 use mtproxy::limits::{CLOCK_OFF, CLOCK_WORN, DOCTOR_TIME, OLD_CONFIG};
 
-use crate::base::lock::Mutex;
-use crate::base::{clock, sys};
-use crate::middle::dial::Dialer;
-use crate::middle::nat::NatRules;
+use crate::base::clock;
 use crate::operator::capacity::{self, Demand};
 use crate::operator::findings::{self, Finding, Job, Verdict};
 use crate::operator::options::Config;
 use crate::operator::proc::{number_behind, text};
-use crate::operator::{Fatal, access, start};
+use crate::operator::{Fatal, access, load, start};
 
 /// Prints what was found; exit code 0, 1 if anything failed, 2 for warnings. `own`: only whether the own port
 /// serves, for a health check.
@@ -96,15 +93,7 @@ fn look(config: &'static Config, end: Instant, found: &mut Vec<Finding>, jobs: &
         Some(doubt) => Finding::new(Verdict::Warn, "proxy-secret", doubt, SECRET_FILE),
         None => age(config.proxy_secret_file(), ""),
     });
-    let dialer = Dialer {
-        secret: Mutex::new(secret),
-        source: config.source(),
-        nat: NatRules(config.nat_rules.clone()),
-        force_dh: config.force_dh,
-        ping_interval: config.ping_interval(),
-        checksums: sys::checksums(),
-        start_time: clock::unix() as u32,
-    };
+    let dialer = load::dialer(config, secret);
     network::middle_proxies(&file, Box::leak(Box::new(dialer)), jobs);
 }
 

@@ -162,6 +162,18 @@ pub const FLAGS: &[Flag] = &[
                an earlier -D",
         apply: Alone(|config| config.any_sni = true),
     },
+    Flag {
+        spelling: "--chroot DIR",
+        help: "see this directory as the whole file system once files are read and ports are open; needs root",
+        apply: Value(|config, text| set(&mut config.chroot, values::file(text))),
+    },
+    Flag {
+        spelling: "--config FILE",
+        help: "a file of these flags: a line each, the long name without dashes, then its value; # begins a \
+               comment; what the command line gives too counts as given there; mtproxy config prints a \
+               sample; read again on SIGHUP or when it has changed",
+        apply: Value(|config, text| set(&mut config.settings_file, values::file(text))),
+    },
     unused(
         "--cpu-threads N",
         "no effect: each client has a thread, and the system spreads them",
@@ -170,18 +182,6 @@ pub const FLAGS: &[Flag] = &[
         "--crc32c",
         "no effect: these checksums are offered to middle proxies anyway",
     ),
-    Flag {
-        spelling: "--config FILE",
-        help: "a file of these flags: a line each, the long name without dashes, then its value; # begins a \
-               comment; what the command line gives too counts as given there; mtproxy config prints a \
-               sample; read again on SIGHUP or when it has changed",
-        apply: Value(|config, text| set(&mut config.settings_file, values::file(text))),
-    },
-    Flag {
-        spelling: "--chroot DIR",
-        help: "see this directory as the whole file system once files are read and ports are open; needs root",
-        apply: Value(|config, text| set(&mut config.chroot, values::file(text))),
-    },
     Flag {
         spelling: "--dc-override ID:HOST:PORT",
         help: "direct mode: reach this data centre here instead of at its own address (IPv6 in brackets); \
@@ -203,16 +203,16 @@ pub const FLAGS: &[Flag] = &[
         apply: Alone(|config| config.no_stats = true),
     },
     Flag {
-        spelling: "--force-dh",
-        help: "agree on the keys of middle proxies by Diffie-Hellman too, and use no middle proxy that does \
-               without; the C program takes the flag and never does it",
-        apply: Alone(|config| config.force_dh = true),
-    },
-    Flag {
         spelling: "--drain SECONDS",
         help: "after a reload that removes a secret or middle proxies, their clients may stay for so long, 0 to \
                86400, default 300",
         apply: Value(|config, text| set(&mut config.drain.0, number(text, 0..=MAX_DRAIN))),
+    },
+    Flag {
+        spelling: "--force-dh",
+        help: "agree on the keys of middle proxies by Diffie-Hellman too, and use no middle proxy that does \
+               without; the C program takes the flag and never does it",
+        apply: Alone(|config| config.force_dh = true),
     },
     Flag {
         spelling: "--fwmark N",
