@@ -225,8 +225,8 @@ pub const WEB_GRACE: u32 = 120;
 pub const WEB_SESSIONS: usize = 4096;
 /// Lanes of a session at a time; the apps open at most 64.
 pub const WEB_LANES: u32 = 128;
-/// Numbers of a session's last lanes, none of which may come again.
-pub const WEB_LANES_KEPT: usize = 64;
+/// Numbers of a session's last lanes, none of which may come again: of all that may be there, at least.
+pub const WEB_LANES_KEPT: usize = WEB_LANES as usize;
 /// The port for web pages where --web-listen gives none.
 pub const WEB_PORT: u16 = 8080;
 /// Pages that --web may give.

@@ -2,7 +2,7 @@
 //! that break their protocol, strangers, and a web server that is believed or not.
 
 use crate::support::bystander::Bystander;
-use crate::support::dc::Behaviour;
+use crate::support::dc::{Behaviour, Refusing};
 use crate::support::direct_rig::{DirectRig, direct_proxy};
 use crate::support::framing::Transport;
 use crate::support::http::{Figures, SERVING, stats_address};
@@ -287,6 +287,19 @@ fn a_lane_proves_the_secret_of_its_page() {
     // Clients come over lanes as over ports, also where those are for fake TLS alone.
     let carrier = Carrier::start(&page, &other, true);
     dialer_of(&carrier, other).dial().echo(100);
+}
+
+#[test]
+fn a_lane_without_data_centre_is_told_its_end() {
+    let refusing = Refusing::new();
+    let proxy = direct_proxy(&[&format!("2:{}", refusing.address)], &WEB);
+    let page = Page::of(&proxy);
+    let session = page.session(&SECRET);
+    let lane = page.lane(&session, 1);
+    lane.message(&[(OPEN, b""), (DATA, &header(&SECRET))]);
+    assert_eq!(lane.hear(), Said::Close);
+    assert_eq!(lane.hear(), Said::End(1000));
+    assert_eq!(lane.hear(), Said::Gone);
 }
 
 fn dialer_of(carrier: &Carrier, secret: [u8; 16]) -> crate::support::client::Dialer {

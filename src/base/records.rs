@@ -2,11 +2,12 @@
 //! of a lane of a web page. `outbox` and `direct` cut bytes so before they send them.
 
 use std::io::IoSlice;
+use std::net::TcpStream;
 
 use mtproxy::proto::faketls::record::{self, HEADER, MAX_RECORD, Sizer};
 use mtproxy::proto::lane;
 
-use crate::base::clock;
+use crate::base::{clock, sys};
 
 /// Pieces that are sent at once.
 const BATCH: usize = 16;
@@ -26,6 +27,13 @@ pub enum Wrap {
 }
 
 impl Wrap {
+    /// Tells a lane's client that nothing more comes, if its socket takes that at once.
+    pub fn farewell(&self, socket: &TcpStream) {
+        if let Wrap::Lane(down) = self {
+            let _ = sys::send_now(socket, &[IoSlice::new(&down.farewell())]);
+        }
+    }
+
     /// Room that each piece needs in front, and the most bytes behind that of one that has to wait.
     pub fn shape(&self) -> (usize, usize) {
         match self {

@@ -47,7 +47,10 @@ impl Direct {
                 };
                 let (_, _listed) = relay::run(socket, dc, up, down, &mut guest);
             }
-            Err(reason) => guest.ended(reason, Some(&socket)),
+            Err(reason) => {
+                stream.layers.wrap().farewell(&socket);
+                guest.ended(reason, Some(&socket));
+            }
         }
     }
 }

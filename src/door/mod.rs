@@ -84,7 +84,10 @@ pub fn serve_client(rules: &Rules, newcomer: Newcomer, stream: ClientStream) -> 
     let owner = rules.owner(accepted.secret_index);
     let _listed = limited::enter(owner.0, &socket);
     let guest = Guest::enter(owner, peer, accepted.dc, Some(accepted.transport));
-    let guest = guest.map_err(Close::counted)?;
+    let guest = guest.map_err(|refused| {
+        stream.layers.wrap().farewell(&socket);
+        refused.counted()
+    })?;
     match &rules.road {
         Road::Direct(direct) => direct.serve(socket, stream, guest),
         Road::Middle(middle, fallback) => {

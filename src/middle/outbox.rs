@@ -160,9 +160,7 @@ impl Outbox {
 
     /// Tells a lane's client that nothing more comes. To be called when the outbox is drained.
     pub fn farewell(&self, socket: &TcpStream) {
-        if let Wrap::Lane(down) = &self.wrap {
-            let _ = sys::send_now(socket, &[IoSlice::new(&down.farewell())]);
-        }
+        self.wrap.farewell(socket);
     }
 
     /// Whether this is a lane's.

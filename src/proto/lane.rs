@@ -10,6 +10,7 @@
 //! A client's bytes are a stranger's until the stream inside has proven a secret. They are taken apart in
 //! place, and nothing is kept of them but a head.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::websocket::{self, Code, Deframer, Found, MAX_CONTROL, opcode};
@@ -120,7 +121,8 @@ pub struct Up {
     granted: u32,
     is_asked: bool,
     ping: bool,
-    pong: bool,
+    /// Payload of a ping that has not been answered.
+    pong: Option<Vec<u8>>,
     /// How it ended.
     end: Option<Code>,
     is_told: bool,
@@ -142,7 +144,7 @@ impl Up {
             granted: 0,
             is_asked: false,
             ping: false,
-            pong: false,
+            pong: None,
             end: None,
             is_told: false,
         }
@@ -180,10 +182,9 @@ impl Up {
             self.room = self.room.saturating_add(self.owed);
             self.owed = 0;
         }
-        if core::mem::take(&mut self.pong) {
-            let payload = self.socket.control();
+        if let Some(payload) = self.pong.take() {
             w.put(&[0x80 | opcode::PONG, payload.len() as u8])
-                .put(payload);
+                .put(&payload);
         }
         if core::mem::take(&mut self.ping) {
             w.put(&[0x80 | opcode::PING, 0]);
@@ -212,7 +213,7 @@ impl Up {
                         self.message_ends();
                     }
                 }
-                Found::Control(opcode::PING) => self.pong = true,
+                Found::Control(opcode::PING) => self.pong = Some(self.socket.control().to_vec()),
                 Found::Control(_) => self.end = Some(Code::NORMAL),
                 Found::Wrong(code) => self.end = Some(code),
             }
@@ -367,6 +368,19 @@ mod tests {
             up.deframe(&mut message(&frame(DATA, LANE, b"a")));
             assert!(up.ask(), "it has said something");
         }
+    }
+
+    #[test]
+    fn a_pong_has_the_payload_of_its_ping() {
+        let mut up = Up::new(LANE);
+        let ping = [0x89, 0x83, 0, 0, 0, 0, b'a', b'b', b'c'];
+        let pong = [0x8a, 0x82, 0, 0, 0, 0, b'x', b'y'];
+        let part_of_a_ping = [0x89, 0x82, 0, 0, 0, 0, b'z'];
+        up.deframe(&mut [&ping[..], &pong, &part_of_a_ping].concat());
+        assert_eq!(reply(&mut up), b"\x8a\x03abc");
+        assert_eq!(reply(&mut up), b"");
+        up.deframe(&mut [b'!']);
+        assert_eq!(reply(&mut up), b"\x8a\x02z!");
     }
 
     #[test]
