@@ -150,8 +150,17 @@ audit: cargo ## print what a review has to read: code lines by part, unsafe bloc
 	printf '%6d direct crates, %d packages locked of at most %d\n' $$(echo "$$names" | wc -l) "$$locked" $(LOCKED_MOST)
 	test "$$locked" -le $(LOCKED_MOST)
 
-	cargo tree --locked -e normal --prefix none --format '{p}|{l}' | sed 's/ (\*)$$//; s/ ([^)]*)|/|/' | sort -u |
-	  awk -F'|' '{ printf "  %-34s %s\n", $$1, $$2 }'
+	cargo tree --locked --all-features --target all -e normal,build,dev --prefix none --format '{p}|{l}' |
+	  sed 's/ (\*)$$//; s/ ([^)]*)|/|/; s/ v/|/' | sort -u | awk -F'|' '
+	    FILENAME == "tests/crates.txt" { if (!/^#/) { name = $$0; sub(/ .*/, "", name); sub(/^[^ ]* */, ""); purpose[name] = $$0 } next }
+	    FILENAME == "Cargo.lock" { if (/^name = /) { gsub(/name = |"/, ""); locked[$$0] } next }
+	    { printf "  %-24s %-10s %-36s %s\n", $$1, $$2, $$3, purpose[$$1] }
+	    function wrong(text) { print "make audit: " text > "/dev/stderr"; status = 1 }
+	    END {
+	      for (name in locked) if (!purpose[name]) wrong("tests/crates.txt does not say what " name " is for")
+	      for (name in purpose) if (purpose[name] && !(name in locked)) wrong("tests/crates.txt names " name ", which Cargo.lock does not")
+	      exit status
+	    }' tests/crates.txt Cargo.lock -
 	if cargo audit --version >/dev/null 2>&1; then cargo audit; else echo "known advisories: not looked up, cargo-audit is not here"; fi
 
 bench: cargo ## measure on loopback beside a plain relay (BENCH_JSON=file writes the figures as JSON)

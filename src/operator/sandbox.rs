@@ -43,8 +43,7 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
         Err(e) => format!("all files (no Landlock: {e})"),
     };
     let calls = match calls {
-        Ok(true) => "its own system calls only (seccomp)".into(),
-        Ok(false) => "all system calls (no filter for this processor or kernel)".into(),
+        Ok(()) => "its own system calls only (seccomp)".into(),
         Err(e) => format!("all system calls (no filter: {e})"),
     };
     log::say(format_args!("sandbox: {capabilities}, {files}, {calls}"));

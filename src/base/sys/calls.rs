@@ -167,7 +167,7 @@ calls! { DEADLY
     io_uring_setup 425 425 425,
 }
 
-// What is judged by its arguments.
+// What is judged by its arguments, and what sets the filter.
 call! {
     SOCKET 41 198 281,
     MMAP 9 222 -1,
@@ -175,4 +175,5 @@ call! {
     PRCTL 157 167 172,
     CLONE 56 220 120,
     MMAP2 -1 -1 192,
+    SECCOMP 317 277 383,
 }

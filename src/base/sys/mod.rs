@@ -38,8 +38,8 @@ pub use socket::{
 
 /// There is no filter of system calls for this processor.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
-pub fn filter_calls() -> std::io::Result<bool> {
-    Ok(false)
+pub fn filter_calls() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// The C entry point. std's own would install an alternate signal stack for each thread, which
