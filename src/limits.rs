@@ -248,6 +248,10 @@ pub const DOCTOR_TIME: Duration = Duration::from_secs(5);
 pub const DOCTOR_DIAL: Duration = Duration::from_millis(500);
 /// `doctor`: how long a site has to tell the time, on each of two ports.
 pub const SITE_DATE: Duration = Duration::from_secs(1);
+/// `doctor`: how long a time server has to answer.
+pub const NTP_WAIT: Duration = Duration::from_secs(1);
+/// `doctor`: how often a time server is asked: packets get lost.
+pub const NTP_ASKED: usize = 3;
 /// `doctor`: a configuration file of this age is a warning: Telegram changes it often.
 pub const OLD_CONFIG: Duration = Duration::from_secs(7 * 86_400);
 /// `doctor`: a clock may differ by so many seconds; what is measured over a network is off by one or two.

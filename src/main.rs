@@ -108,7 +108,7 @@ fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Service(service)) => service::print(&service),
         Ok(Command::Migrate(file)) => migrate::print(&file),
         Ok(Command::Ping(asked)) => return ping::run(&asked),
-        Ok(Command::Doctor(config, how)) => return doctor::run(*config, how.json, how.own),
+        Ok(Command::Doctor(config, how)) => return doctor::run(*config, how),
         Ok(Command::Usage(text)) => {
             log::say(format_args!("{text}"));
             return 2;

@@ -62,7 +62,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     .say();
     links::show_at_start(&config, &files.secrets, &addresses);
 
-    sandbox::enter(&config)?;
+    log::say(format_args!("sandbox: {}", sandbox::enter(&config)?));
     sys::block_signals();
     log::start(log_file).map_err(no_thread)?;
     let secret = files.proxy_secret.take();

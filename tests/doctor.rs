@@ -12,6 +12,7 @@ use crate::support::tls_flight::{Look, is_hello};
 use crate::support::tls_rig::DOMAIN;
 use crate::support::vectors::to_hex;
 use std::fs::File;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +74,7 @@ fn a_server_that_is_well() {
     }
     has(&output, "ok    clock: ");
     has(&output, "ok    limits: ");
+    has(&output, "ok    sandbox: ");
     let at = site.address;
     has(
         &output,
@@ -364,4 +366,69 @@ fn the_address_of_the_links() {
     assert_eq!(refused.code, Some(2));
     let help = command(&["doctor", "--help"]);
     assert!(help.errors.starts_with("usage: mtproxy doctor"), "{help:?}");
+}
+
+/// A time server whose clock is `ahead` seconds ahead; it repeats what it was asked with `number` changed so.
+fn time_server(ahead: u64, number: fn(&mut [u8])) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let limit = Some(Duration::from_secs(60));
+    socket.set_read_timeout(limit).expect("a timeout");
+    let address = socket.local_addr().expect("its address").to_string();
+    std::thread::spawn(move || {
+        let mut packet = [0; 48];
+        while let Ok((48, from)) = socket.recv_from(&mut packet) {
+            assert_eq!(packet[0] & 7, 3, "from a client");
+            let mut answer = [0; 48];
+            (answer[0], answer[1]) = (0x24, 3);
+            answer[24..32].copy_from_slice(&packet[40..]);
+            number(&mut answer[24..32]);
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let seconds = now.expect("a time").as_secs() + 2_208_988_800 + ahead;
+            answer[40..44].copy_from_slice(&(seconds as u32).to_be_bytes());
+            socket.send_to(&answer, from).expect("sent");
+        }
+    });
+    address
+}
+
+#[test]
+fn a_time_server_decides_on_the_clock() {
+    let (centre, secret) = (DataCentre::start(Behaviour::Serve), to_hex(&SECRET));
+    let overrides = everywhere(&centre);
+    let mut flags = direct(&overrides, &secret);
+    let ahead = time_server(7_200, |_| ());
+    flags.extend(["-H", "1", "--no-sandbox", "--ntp", &ahead]);
+    let output = doctor(&flags);
+    has(&output, &format!("ok    NTP {ahead}: answers, stratum 3"));
+    let clock = output
+        .lines()
+        .find(|line| line.starts_with("fail  clock: "));
+    let clock = clock.expect(&output);
+    assert!(
+        clock.contains(&format!(" s behind that of NTP {ahead}")),
+        "{clock}"
+    );
+    has(&output, "warn  sandbox: none (--no-sandbox)");
+
+    let right = time_server(0, |_| ());
+    flags.pop();
+    flags.push(&right);
+    let output = doctor(&flags);
+    has(&output, &format!("ok    NTP {right}: answers"));
+    has(&output, "ok    clock: ");
+
+    let forged = time_server(7_200, |number| number[7] ^= 1);
+    flags.pop();
+    flags.push(&forged);
+    let output = doctor(&flags);
+    has(&output, &format!("fail  NTP {forged}: its answer is none"));
+    let clock = output.lines().find(|line| line.contains(" clock: "));
+    assert!(!clock.expect(&output).contains("NTP"), "{output}");
+
+    let Said { code, errors, .. } = command(&["doctor", "--ntp"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        errors.contains("doctor --ntp: expected a time server"),
+        "{errors}"
+    );
 }

@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::base::log;
 use crate::base::sys::{self, Reach};
 use crate::operator::{Fatal, options::Config, reload};
 
@@ -17,11 +16,10 @@ const SYSTEM: [&str; 4] = ["/etc", "/proc", "/sys/fs/cgroup", "/run/systemd/reso
 
 const CAP_NET_ADMIN: u32 = 1 << 12;
 
-/// Enters it, and says what it consists of.
-pub fn enter(config: &Config) -> Result<(), Fatal> {
+/// Enters it with this thread and those that it starts; what it consists of.
+pub fn enter(config: &Config) -> Result<String, Fatal> {
     if config.no_sandbox {
-        log::say(format_args!("sandbox: none (--no-sandbox)"));
-        return Ok(());
+        return Ok("none (--no-sandbox)".into());
     }
     let failed = |e| {
         Fatal(format!(
@@ -46,8 +44,7 @@ pub fn enter(config: &Config) -> Result<(), Fatal> {
         Ok(()) => "its own system calls only (seccomp)".into(),
         Err(e) => format!("all system calls (no filter: {e})"),
     };
-    log::say(format_args!("sandbox: {capabilities}, {files}, {calls}"));
-    Ok(())
+    Ok(format!("{capabilities}, {files}, {calls}"))
 }
 
 /// Tells what the kernel doesn't have or allow, the inner error, from what went wrong.

@@ -6,6 +6,7 @@
 //! deadline.
 
 mod network;
+mod ntp;
 mod site;
 
 use std::path::Path;
@@ -16,15 +17,15 @@ use mtproxy::limits::{CLOCK_OFF, CLOCK_WORN, DOCTOR_TIME, OLD_CONFIG};
 use crate::base::clock;
 use crate::operator::capacity::{self, Demand};
 use crate::operator::findings::{self, Finding, Job, Verdict};
-use crate::operator::options::Config;
+use crate::operator::options::{Config, Doctor};
 use crate::operator::proc::{number_behind, text};
-use crate::operator::{Fatal, access, load, start};
+use crate::operator::{Fatal, access, load, sandbox, start};
 
-/// Prints what was found; exit code 0, 1 if anything failed, 2 for warnings. `own`: only whether the own port
-/// serves, for a health check.
-pub fn run(config: Config, json: bool, own: bool) -> u8 {
+/// Prints what was found; exit code 0, 1 if anything failed, 2 for warnings.
+pub fn run(config: Config, how: Doctor) -> u8 {
     // For the threads; the process ends soon.
     let config: &'static Config = Box::leak(Box::new(config));
+    let Doctor { json, own, ntp } = how;
     let deadline = Instant::now() + DOCTOR_TIME;
     let mut found = Vec::new();
     let mut jobs = Vec::new();
@@ -33,6 +34,7 @@ pub fn run(config: Config, json: bool, own: bool) -> u8 {
     if !own {
         look(config, deadline, &mut found, &mut jobs);
         site::jobs(config, &access::domains(config, &entries), &mut jobs);
+        jobs.extend(ntp.map(|server| ntp::job(server.leak())));
         machine(
             config,
             !access::domains(config, &entries).is_empty(),
@@ -45,6 +47,12 @@ pub fn run(config: Config, json: bool, own: bool) -> u8 {
     } else {
         judge_middle(config, &mut found);
         found.push(clock_of(&found));
+        // As the server does, and last: from here on this thread may no more than the server.
+        let entered = note(&mut found, "sandbox", sandbox::enter(config));
+        found.extend(entered.map(|text| match config.no_sandbox {
+            true => Finding::new(Verdict::Warn, "sandbox", text, "leave that out"),
+            false => Finding::ok("sandbox", text),
+        }));
     }
     match findings::print(&found, json) {
         Verdict::Ok => 0,
@@ -207,13 +215,13 @@ fn judge_middle(config: &Config, found: &mut Vec<Finding>) {
     found.extend(network::nat(config));
 }
 
-/// What Telegram's clock, or else a site's, says of this one.
+/// What the clock of --ntp, else Telegram's, else a site's, says of this one.
 fn clock_of(found: &[Finding]) -> Finding {
     let compared = |begin: &str| {
         let mut named = found.iter().filter(|one| one.name.starts_with(begin));
         named.find_map(|one| Some((&one.name, one.skew?)))
     };
-    let compared = compared("DC ").or_else(|| compared(""));
+    let compared = ["NTP ", "DC ", ""].into_iter().find_map(compared);
     let hint = "set this machine's clock (NTP)";
     let Some((name, skew)) = compared else {
         let text = "no other clock was seen";

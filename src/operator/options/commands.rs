@@ -43,8 +43,17 @@ pub fn ping(args: Vec<OsString>) -> Result<Command, UsageError> {
     }
 }
 
-/// `doctor [--json] [--own] FLAGS`: its own flags, and the rest.
-pub fn doctor(mut args: Vec<OsString>) -> (Doctor, Vec<OsString>) {
+/// `doctor [--json] [--own] [--ntp HOST] FLAGS`: its own flags, and the rest.
+pub fn doctor(mut args: Vec<OsString>) -> Result<(Doctor, Vec<OsString>), UsageError> {
+    let mut ntp = None;
+    if let Some(at) = args.iter().position(|arg| arg == "--ntp") {
+        let value = args.drain(at..(at + 2).min(args.len())).nth(1);
+        ntp = value.and_then(|host| host.into_string().ok());
+        if ntp.is_none() {
+            let text = "doctor --ntp: expected a time server, such as ntp.example";
+            return Err(UsageError::new(text));
+        }
+    }
     let mut take = |flag: &str| {
         let before = args.len();
         args.retain(|arg| arg != flag);
@@ -53,8 +62,9 @@ pub fn doctor(mut args: Vec<OsString>) -> (Doctor, Vec<OsString>) {
     let how = Doctor {
         json: take("--json"),
         own: take("--own"),
+        ntp,
     };
-    (how, args)
+    Ok((how, args))
 }
 
 /// The word behind `service`; None asks for help.
@@ -120,12 +130,12 @@ it), asks data centres 1 to 5, or those of --dc, for the first step of a key exc
 long that took, or where it failed and the likely cause. --count asks so often, up to 20 times;
 --timeout is for all together, default 10. Exit 0 if all answered, else 1.";
 
-pub const DOCTOR: &str = "usage: mtproxy doctor [--json] [--own] FLAGS
+pub const DOCTOR: &str = "usage: mtproxy doctor [--json] [--own] [--ntp HOST] FLAGS
 
 Takes the flags of the server and looks at what it needs, within 5 s: files and their age, the clock,
 each middle proxy and data centre, IPv6, NAT, the sites of fake TLS, the own port at the address of
---server, limits. A line each, with what to do. --own looks at the own port alone: a health check.
-Exit 0 if all is well, 1 if anything failed, 2 for warnings.";
+--server, limits, the sandbox. A line each, with what to do. --own looks at the own port alone: a
+health check. --ntp asks a time server for the time, too. Exit 0 if all is well, 1 if anything failed, 2 for warnings.";
 
 pub const SERVICE: &str = "usage: mtproxy service systemd|openwrt|docker FLAGS
        mtproxy service nginx|caddy --web HOST[/PATH] [--web-listen ADDRESS:PORT]

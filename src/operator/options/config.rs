@@ -68,6 +68,8 @@ pub struct Doctor {
     pub json: bool,
     /// Only whether the own port serves.
     pub own: bool,
+    /// The time server to ask, with or without a port.
+    pub ntp: Option<String>,
 }
 
 /// What `service` is to print.

@@ -21,7 +21,9 @@ mod values;
 
 pub use check::needs_domain;
 use config::Setting;
-pub use config::{Command, Config, DcOverride, Front, Kind, Listen, Ping, Service, UsageError};
+pub use config::{
+    Command, Config, DcOverride, Doctor, Front, Kind, Listen, Ping, Service, UsageError,
+};
 pub use help::help;
 
 use crate::door::sites::Domain;
@@ -54,7 +56,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         },
         "migrate" => commands::migrate(args.split_off(1)),
         "doctor" => {
-            let (how, args) = commands::doctor(args.split_off(1));
+            let (how, args) = commands::doctor(args.split_off(1))?;
             Ok(match parse_flags(args, check::run)? {
                 Command::Run(config) => Command::Doctor(config, how),
                 Command::Help => Command::Usage(commands::DOCTOR),
